@@ -1,0 +1,350 @@
+"""The verbs, their options and the equation each computes; light, so that ``--help`` is quick."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+MODES = ("nonlinear", "posthoc", "linear")
+PAPER = "Equations: Task Arithmetic in the Tangent Space, arXiv:2305.12827."
+
+
+class OneSentenceParser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one sentence, with exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write the complaint without the usage block.
+
+        Args:
+            message: What argparse found wrong.
+        """
+        sys.stderr.write(f"{message}; see {self.prog} --help\n")
+        sys.exit(2)
+
+
+def alpha_of_task(text: str) -> tuple[str, float]:
+    """Read ``digits=0.3``.
+
+    Args:
+        text: A task's name, an equals sign and a number.
+
+    Returns:
+        The name and the number.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is not of that form.
+    """
+    name, _, value = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not task=number, as in digits=0.3")
+    return name, finite(value)
+
+
+def finite(text: str) -> float:
+    """Read a finite number.
+
+    Args:
+        text: What the user typed.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no number, NaN or infinite.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def positive(text: str) -> int:
+    """Read a whole number above zero.
+
+    Args:
+        text: What the user typed.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is anything else.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of ``python -m engine``.
+
+    Returns:
+        A parser whose namespace holds ``verb`` and that verb's options.
+    """
+    parser = OneSentenceParser(
+        prog="python -m engine",
+        description="Task vectors by hand: fine-tune, merge, measure. Every verb takes --json.",
+        epilog=PAPER,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for declare in (*LISTINGS, *TRAININGS, *MEASURES, *EXPORTS):
+        declare(verbs)
+    return parser
+
+
+def _verb(verbs: argparse._SubParsersAction, name: str, does: str, equation: str, example: str):
+    """Return a new verb with the options every verb has."""
+    verb = verbs.add_parser(
+        name,
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.\n\n{equation}",
+        epilog=f"example:\n  python -m engine {example}\n\n{PAPER}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument(
+        "--json", action="store_true", help="one JSON object on standard output, nothing else"
+    )
+    verb.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="where results are kept (default: $TAUSCOPE_CACHE, else cache/local)",
+    )
+    return verb
+
+
+def _device(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    verb.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads (default: torch's)"
+    )
+
+
+def _encoder(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--encoder",
+        default="miniature",
+        metavar="E",
+        help="miniature (default), miniature-random, or NAME:TAG or NAME:FILE of open_clip, "
+        "as in ViT-B-32-quickgelu:openai",
+    )
+
+
+def _tasks(verb: argparse.ArgumentParser, what: str = "the miniature's eight") -> None:
+    verb.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="T",
+        help=f"names of the miniature's tasks or paths of your own (default: {what})",
+    )
+
+
+def _mode(verb: argparse.ArgumentParser, modes: Sequence[str] = MODES) -> None:
+    verb.add_argument(
+        "--mode",
+        choices=modes,
+        default="nonlinear",
+        help="how the weights are trained and read (default: nonlinear)",
+    )
+
+
+def _merging(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--convention",
+        choices=("sum", "mean"),
+        default="sum",
+        help="sum: alpha as it is (Eq. 1); mean: every alpha divided by the number of tasks",
+    )
+
+
+def _alphas(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--alphas",
+        nargs="+",
+        type=alpha_of_task,
+        metavar="TASK=A",
+        help="a coefficient a task; those not named get 0",
+    )
+    verb.add_argument("--alpha", type=finite, metavar="A", help="one coefficient for every task")
+
+
+def _declare_encoders(verbs) -> None:
+    _verb(
+        verbs,
+        "encoders",
+        "list the encoders: parameters, size, digest, image size",
+        "An encoder with its frozen head is f(x; theta_0), the pre-trained model of Eq. 1.",
+        "encoders",
+    )
+
+
+def _declare_tasks(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "tasks",
+        "list the tasks: classes, images, templates",
+        "A task is the support D_t and the distribution mu_t on it of Eq. 1 and Eq. 7.",
+        "tasks ~/pictures/birds",
+    )
+    verb.add_argument("paths", nargs="*", metavar="PATH", help="tasks of your own, shown as well")
+
+
+def _declare_checkpoints(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "checkpoints",
+        "list the task vectors at hand, and the files that are damaged",
+        "A checkpoint holds tau_t = theta_t* - theta_0, the task vector of Eq. 1.",
+        "checkpoints --encoder miniature --mode linear",
+    )
+    verb.add_argument("--encoder", metavar="E", help="only those of this encoder")
+    verb.add_argument("--task", metavar="T", help="only those of this task")
+    verb.add_argument("--mode", choices=("nonlinear", "linear"), help="only those trained so")
+
+
+def _declare_pretrain(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "pretrain",
+        "make the miniature encoder from its procedural world, and its randomly initialised twin",
+        "Minimises the symmetric contrastive loss of CLIP over a batch of B pictures u_i and"
+        "\ncaptions v_i: -1/2B sum_i [log softmax_j(s u_i.v_j)_i + log softmax_j(s u_j.v_i)_i], s the logit"
+        "\nscale. The result is theta_0 of Eq. 1. Stopped, it resumes where it was.",
+        "pretrain",
+    )
+    verb.add_argument("--images", type=positive, metavar="N", help="captioned pictures an epoch")
+    verb.add_argument("--epochs", type=positive, metavar="N")
+    verb.add_argument("--batch", type=positive, metavar="N")
+    verb.add_argument("--rate", type=finite, metavar="R", help="peak learning rate")
+    verb.add_argument("--seed", type=int, metavar="N")
+    verb.add_argument("--name", default="miniature", help="of the encoder (default: miniature)")
+    verb.add_argument(
+        "--random-init",
+        action="store_true",
+        help="no training: store the random initialisation alone, as NAME-random",
+    )
+    verb.add_argument("--force", action="store_true", help="again, though it is in the store")
+    _device(verb)
+
+
+def _declare_finetune(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "finetune",
+        "fine-tune the encoder on tasks, one task vector each",
+        "nonlinear: minimises the cross-entropy of f(x; theta_0 + tau) over tau, tau_t of Eq. 1."
+        "\nlinear: the same of f_lin(x; theta_0 + tau) = f(x; theta_0) + tau . grad f(x; theta_0),"
+        "\nthe first-order expansion of Eq. 2 trained by itself, Eq. 3."
+        "\nStopped, it resumes where it was; a task already done with the same recipe is skipped.",
+        "finetune --mode linear --tasks digits signs",
+    )
+    _encoder(verb)
+    _tasks(verb)
+    _mode(verb, ("nonlinear", "linear"))
+    verb.add_argument("--steps", type=positive, metavar="N")
+    verb.add_argument("--batch", type=positive, metavar="N")
+    verb.add_argument("--rate", type=finite, metavar="R", help="peak learning rate")
+    verb.add_argument("--warmup", type=int, metavar="N", help="steps of linear warm-up")
+    verb.add_argument("--weight-decay", type=finite, metavar="W")
+    verb.add_argument("--seed", type=int, metavar="N")
+    verb.add_argument(
+        "--limit", type=positive, metavar="N", help="train on the first N images only"
+    )
+    verb.add_argument(
+        "--half",
+        action="store_true",
+        help="store tau as float16: the rounded tau then is the checkpoint, and is measured",
+    )
+    verb.add_argument("--force", action="store_true", help="train again what is in the store")
+    _device(verb)
+
+
+def _declare_evaluate(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "evaluate",
+        "measure accuracy at the alphas given (default: zero-shot), with 95 % Wilson intervals",
+        "nonlinear: accuracy of f(x; theta_0 + sum_t alpha_t tau_t), Eq. 1."
+        "\nposthoc and linear: accuracy of f_lin(x; theta_0 + sum_t alpha_t tau_t), Eq. 3, with"
+        "\ntau_t trained non-linearly or in the tangent space.",
+        "evaluate --mode linear --alphas digits=0.5 signs=-0.3",
+    )
+    _encoder(verb)
+    _mode(verb)
+    _tasks(verb)
+    _alphas(verb)
+    _merging(verb)
+    verb.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a task only")
+    verb.add_argument(
+        "--control",
+        default="objects",
+        metavar="T",
+        help="task measured beside them, or none (default: objects)",
+    )
+    _device(verb)
+
+
+def _declare_addition(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "addition",
+        "run the task addition benchmark: alpha chosen on validation, then one run on test",
+        "alpha in 0, 0.05 .. 1 that maximises, on validation, the normalized accuracy of Eq. 7,"
+        "\n1/T sum_t acc_t[f(x; theta_0 + alpha sum_s tau_s)] / acc_t[f(x; theta_0 + tau_t)];"
+        "\nf is f_lin of Eq. 3 for posthoc and linear. The answer is kept.",
+        "addition --mode linear --json",
+    )
+    _encoder(verb)
+    _mode(verb)
+    _tasks(verb)
+    _merging(verb)
+    verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a split only")
+    verb.add_argument("--force", action="store_true", help="measure again what is kept")
+    _device(verb)
+
+
+def _declare_merge(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "merge",
+        "write the merged weights as safetensors, for open_clip",
+        "nonlinear: theta_0 + sum_t alpha_t tau_t, Eq. 1, under open_clip's names visual.*"
+        "\nposthoc and linear: f_lin of Eq. 3 needs theta_0 and tau apart, so what is written is"
+        "\ntau = sum_t alpha_t tau_t under the names tau.visual.*; theta_0 stays the encoder's.",
+        "merge --tasks digits signs --alpha 0.3 --out merged.safetensors",
+    )
+    _encoder(verb)
+    _mode(verb)
+    _tasks(verb)
+    _alphas(verb)
+    _merging(verb)
+    verb.add_argument("--out", required=True, metavar="FILE.safetensors")
+
+
+def _declare_embed(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "embed",
+        "copy entries of the local cache into cache/embedded, for the repository (developers)",
+        "Computes nothing; it fixes theta_0 and the tau_t of Eq. 1 that every clone starts from.",
+        "embed --encoders miniature miniature-random --kinds encoder checkpoint result",
+    )
+    verb.add_argument("--encoders", nargs="+", default=["miniature", "miniature-random"])
+    verb.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=("encoder", "checkpoint", "responses", "result"),
+        default=["encoder", "checkpoint", "result"],
+    )
+    verb.add_argument("--to", metavar="DIR", help="another folder than cache/embedded")
+    verb.add_argument("--dry-run", action="store_true", help="say what would be copied")
+
+
+Declare = Callable[[argparse._SubParsersAction], None]
+LISTINGS: tuple[Declare, ...] = (_declare_encoders, _declare_tasks, _declare_checkpoints)
+TRAININGS: tuple[Declare, ...] = (_declare_pretrain, _declare_finetune)
+MEASURES: tuple[Declare, ...] = (_declare_evaluate, _declare_addition)
+EXPORTS: tuple[Declare, ...] = (_declare_merge, _declare_embed)
