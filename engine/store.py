@@ -1,5 +1,6 @@
 """The only reader and writer of ``cache/``: safetensors with a JSON manifest, verified on read."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +88,7 @@ class Store:
         """
         _check_kind(kind)
         check_finite(f"{kind} to be stored", tensors)
-        meta = json.loads(_dump(meta))
+        meta = json.loads(_dump(dict(meta)))
         shapes = {name: _describe(tensor) for name, tensor in tensors.items()}
         data = _serialize(tensors, {"format": FORMAT, "kind": kind, "meta": _meta_digest(meta)})
         digest = hashlib.sha256(data).hexdigest()
@@ -105,13 +106,13 @@ class Store:
         _remove_stale(path.parent)
         write_bytes(path, data)
         # the manifest comes last: without it the file is not there for any reader
-        write_bytes(path.with_suffix(".json"), (_dump(manifest, indent=1) + "\n").encode())
+        write_bytes(path.with_suffix(".json"), _dump(manifest).encode())
         return Entry(kind, digest, meta, path, len(data), created)
 
     def get(self, entry: Entry) -> dict[str, Tensor]:
-        """Read and verify an entry's tensors, on the CPU, in the dtypes they were put in.
+        """Return an entry's tensors, verified, on the CPU, in the dtypes they were put in.
 
-        The digest is checked once for each state of the file (size and time of change).
+        The digest is computed once for each state of the file (size and time of change).
 
         Raises:
             MissingDataError: If the file is gone.
@@ -120,32 +121,18 @@ class Store:
         """
         path, remedy = entry.path, self._remedy(entry)
         manifest = self._manifest(path.with_suffix(".json"), remedy)[1]
-        stamp = _stamp(path, remedy)
-        if stamp[0] != entry.size:
-            raise CheckpointError(
-                f"{path} is truncated or altered: {stamp[0]} bytes where {entry.size} were "
-                f"written; {remedy}"
-            )
-        data = _read_file(path, remedy)
-        known = self._verified.get(path) == (*stamp, entry.digest)
-        if not known and hashlib.sha256(data).hexdigest() != entry.digest:
-            raise CheckpointError(
-                f"{path} was altered after it was written: its digest is not "
-                f"{entry.digest[:16]}...; {remedy}"
-            )
-        tensors, header = _parse(path, data, remedy)
-        _check_header(path, header, manifest, remedy)
-        if {name: _describe(tensor) for name, tensor in tensors.items()} != manifest["tensors"]:
-            raise CheckpointError(
-                f"{path} does not hold the tensors that its manifest names; {remedy}"
-            )
+        stamp = (*_stamp(path, remedy), entry.digest)
+        known = self._verified.get(path) == stamp
+        with _readable(path, remedy):
+            data = path.read_bytes()  # not mapped: a change on disk cannot reach tensors in use
+            tensors = _verified_tensors(data, entry, manifest, known)
         if not known:
             check_finite(str(path), tensors)
-            self._verified[path] = (*stamp, entry.digest)
+            self._verified[path] = stamp
         return tensors
 
     def find(self, kind: str, **meta: Any) -> list[Entry]:
-        """List the entries whose meta has all these values, newest first.
+        """Return the entries whose meta has all these values, newest first.
 
         What cannot be read is left out here and listed by ``damaged``.
         """
@@ -176,7 +163,7 @@ class Store:
         return found[0]
 
     def damaged(self) -> list[tuple[Path, str]]:
-        """List the manifests that cannot be used, each with the reason."""
+        """Return the manifests that cannot be used, each with the reason."""
         problems = []
         for kind in KINDS:
             for path in self._paths(kind):
@@ -191,6 +178,7 @@ class Store:
 
         Raises:
             UsageError: If the entry is one of the embedded ones.
+            EngineError: If the folder cannot be written.
         """
         path = self.home / entry.kind / f"{entry.digest[:16]}.safetensors"
         if entry.path != path:
@@ -223,16 +211,10 @@ class Store:
             CheckpointError: If the state is damaged; the message says how to start anew.
         """
         path = self._state_path(name)
-        remedy = f"delete {path} to start anew"
         if not path.exists():
             return None
-        tensors, header = _parse(path, _read_file(path, remedy), remedy)
-        meta = header.get("meta")
-        if header.get("format") != FORMAT or not isinstance(meta, dict):
-            raise CheckpointError(f"{path} is not a working state of this version; {remedy}")
-        if header.get("state") != digest_tensors(tensors):
-            raise CheckpointError(f"{path} was altered after it was written; {remedy}")
-        return tensors, meta
+        with _readable(path, f"delete {path} to start anew"):
+            return _verified_state(path.read_bytes())
 
     def drop_state(self, name: str) -> None:
         """Forget the working state of that name, if there is one."""
@@ -255,29 +237,18 @@ class Store:
                         yield folder / item.name
 
     def _manifest(self, path: Path, remedy: str = "delete it") -> tuple[Entry, dict]:
-        """Read a manifest, or recall it if the file has not changed since."""
+        """Return a checked manifest, recalled if the file has not changed since."""
         stamp = _stamp(path, remedy)
         _stamp(path.with_suffix(".safetensors"), remedy)
         recalled = self._manifests.get(path)
-        if recalled is not None and recalled[0] == stamp:
-            return recalled[1:]
-        if stamp[0] > _MANIFEST_LIMIT:
-            raise CheckpointError(f"{path} is too large for a manifest; {remedy}")
-        # what is damaged can raise almost anything
-        try:
-            manifest = json.loads(_read_file(path, remedy), parse_constant=_refuse_constant)
-            entry = _entry(path, manifest)
-        except EngineError:
-            raise
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is not a readable manifest ({error}); {remedy}"
-            ) from error
-        self._manifests[path] = (stamp, entry, manifest)
-        return entry, manifest
+        if recalled is None or recalled[0] != stamp:
+            with _readable(path, remedy):
+                entry, manifest = _read_manifest(path)
+            recalled = self._manifests[path] = (stamp, entry, manifest)
+        return recalled[1:]
 
     def _remedy(self, entry: Entry) -> str:
-        """Say what to do about a damaged entry."""
+        """Return what to do about a damaged entry."""
         if self.embedded is not None and entry.path.is_relative_to(self.embedded):
             return "restore it with `git checkout -- cache/embedded`"
         return f"delete it and {_REMEDY[entry.kind]}"
@@ -291,7 +262,7 @@ def default_store() -> Store:
 
 @functools.lru_cache(maxsize=8)
 def _opened(home: Path, embedded: Path) -> Store:
-    """Keep one store a home, so that what was verified once stays known."""
+    """Return one store a home, so that what was verified once stays known."""
     return Store(home, embedded)
 
 
@@ -307,7 +278,7 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a user's safetensors file, hostile or not; no code in it can run.
+    """Return the tensors of a user's safetensors file, hostile or not; no code in it can run.
 
     Raises:
         MissingDataError: If there is no such file.
@@ -315,9 +286,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         NonFiniteError: If it holds NaN or infinity.
     """
     path = Path(path)
-    remedy = "give a safetensors file (other formats: convert with `safetensors.torch.save_file`)"
+    remedy = "give a safetensors file (convert others with `safetensors.torch.save_file`)"
     _stamp(path, remedy)
-    tensors, _ = _parse(path, _read_file(path, remedy), remedy)
+    with _readable(path, remedy):
+        tensors, _ = _parse(path.read_bytes())
     check_finite(str(path), tensors)
     return tensors
 
@@ -371,19 +343,26 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _check_kind(kind: str) -> None:
-    """Refuse a kind that has no folder."""
+    """Refuse a kind that has no folder.
+
+    Raises:
+        ValueError: If ``kind`` is not one of ``KINDS``.
+    """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
 
 
-def _dump(value: Any, indent: int | None = None) -> str:
-    """Write JSON in one form only, so that equal values have equal digests."""
+def _dump(value: Any) -> str:
+    """Return JSON in one form only, so that equal values have equal digests.
+
+    Raises:
+        NonFiniteError: If a number is NaN or infinite.
+        ValueError: If a value is not plain JSON.
+    """
     try:
-        if isinstance(value, Mapping):
-            value = dict(value)
-        return json.dumps(value, sort_keys=True, allow_nan=False, indent=indent)
+        return json.dumps(value, sort_keys=True, allow_nan=False)
     except TypeError as error:
-        raise ValueError(f"meta must hold plain JSON values only: {error}") from error
+        raise ValueError(f"expected plain JSON values in meta: {error}") from error
     except ValueError as error:
         raise NonFiniteError(
             f"meta holds a number that is NaN or infinite ({error}); find where it arose"
@@ -401,7 +380,7 @@ def _describe(tensor: Tensor) -> dict:
 
 
 def _serialize(tensors: Mapping[str, Tensor], header: dict) -> bytes:
-    """Write tensors and one JSON header as the bytes of a safetensors file."""
+    """Return the bytes of a safetensors file that holds the tensors and one JSON header."""
     storages: set[int] = set()
     plain = {}
     for name, tensor in tensors.items():
@@ -414,72 +393,108 @@ def _serialize(tensors: Mapping[str, Tensor], header: dict) -> bytes:
     return safetensors.torch.save(plain, {"tauscope": _dump(header)})
 
 
-def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, Tensor], dict]:
-    """Return the tensors and our header (empty where the file is not ours)."""
-    # what is damaged can raise almost anything
-    try:
-        tensors = safetensors.torch.load(data)
-        length = int.from_bytes(data[:8], "little")
-        extra = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-        header = json.loads(extra.get("tauscope", "{}"))
-        if not isinstance(header, dict):
-            raise TypeError("its header is not a table")
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}); {remedy}"
-        ) from error
+def _parse(data: bytes) -> tuple[dict[str, Tensor], dict]:
+    """Return the tensors and our header (empty where the file is not ours).
+
+    Raises:
+        TypeError: If our header is not a table; what else is damaged raises almost anything.
+    """
+    tensors = safetensors.torch.load(data)
+    length = int.from_bytes(data[:8], "little")
+    extra = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    header = json.loads(extra.get("tauscope", "{}"))
+    if not isinstance(header, dict):
+        raise TypeError("its header is not a table")
     return tensors, header
 
 
-def _check_header(path: Path, header: dict, manifest: dict, remedy: str) -> None:
-    """Refuse a file that is not ours, or whose meta is not the one it was written with."""
-    if header.get("format") != FORMAT or header.get("kind") != manifest["kind"]:
-        raise CheckpointError(
-            f"{path} was not written by this version as a {manifest['kind']}; {remedy}"
-        )
+def _verified_tensors(data: bytes, entry: Entry, manifest: dict, known: bool) -> dict[str, Tensor]:
+    """Return the tensors in ``data`` if they are those that were put.
+
+    Raises:
+        ValueError: Saying what differs; ``known`` bytes are not digested again.
+    """
+    if len(data) != entry.size:
+        raise ValueError(f"truncated: {len(data)} bytes where {entry.size} were written")
+    if not known and hashlib.sha256(data).hexdigest() != entry.digest:
+        raise ValueError("altered after it was written: its digest differs")
+    tensors, header = _parse(data)
+    if (header.get("format"), header.get("kind")) != (FORMAT, entry.kind):
+        raise ValueError(f"not written by this version as a {entry.kind}")
     if header.get("meta") != _meta_digest(manifest["meta"]):
-        raise CheckpointError(f"the manifest of {path} was altered after it was written; {remedy}")
+        raise ValueError("its manifest was altered after it was written")
+    if {name: _describe(tensor) for name, tensor in tensors.items()} != manifest["tensors"]:
+        raise ValueError("its tensors are not those its manifest names")
+    return tensors
+
+
+def _verified_state(data: bytes) -> tuple[dict[str, Tensor], dict]:
+    """Return the tensors and meta of a working state if they are those that were saved.
+
+    Raises:
+        ValueError: Saying what differs.
+    """
+    tensors, header = _parse(data)
+    if header.get("format") != FORMAT or not isinstance(header.get("meta"), dict):
+        raise ValueError("not a working state of this version")
+    if header.get("state") != digest_tensors(tensors):
+        raise ValueError("altered after it was written: its digest differs")
+    return tensors, header["meta"]
+
+
+@contextlib.contextmanager
+def _readable(path: Path, remedy: str) -> Generator[None, None, None]:
+    """Turn whatever a damaged file raises into one sentence.
+
+    Raises:
+        CheckpointError: Naming the file, the cause and the remedy.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
+    except Exception as error:  # what is damaged can raise almost anything
+        raise CheckpointError(f"{path} is damaged or foreign ({error}); {remedy}") from error
 
 
 def _stamp(path: Path, remedy: str) -> tuple[int, int]:
-    """Return size and time of change of a regular file."""
-    try:
-        if not path.is_file():
-            raise MissingDataError(f"{path} is not there, or not a file; {remedy}")
-        status = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
-    return status.st_size, status.st_mtime_ns
+    """Return size and time of change of a regular file.
+
+    Raises:
+        MissingDataError: If it is not there.
+    """
+    with _readable(path, remedy):
+        if path.is_file():
+            status = path.stat()
+            return status.st_size, status.st_mtime_ns
+    raise MissingDataError(f"{path} is not there, or not a file; {remedy}")
 
 
-def _read_file(path: Path, remedy: str) -> bytes:
-    """Read a whole file; not mapped, so that a change on disk cannot reach tensors in use."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
+def _read_manifest(path: Path) -> tuple[Entry, dict]:
+    """Return a manifest, checked field by field; where the file lies is never read from it.
 
-
-def _refuse_constant(name: str) -> None:
-    """Refuse NaN and infinity in a manifest."""
-    raise ValueError(f"it holds {name}")
-
-
-def _entry(path: Path, manifest: Any) -> Entry:
-    """Check a parsed manifest field by field; the path comes from where it lies, never from it."""
+    Raises:
+        ValueError: Saying which field is wrong; what else is damaged raises almost anything.
+    """
+    if path.stat().st_size > _MANIFEST_LIMIT:
+        raise ValueError("too large for a manifest")
+    manifest = json.loads(path.read_bytes())
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
     kind, digest, size = manifest.get("kind"), manifest.get("digest"), manifest.get("size")
-    if kind != path.parent.name:
-        raise ValueError("its kind is not that of its folder")
-    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ValueError("its digest is not 64 hex digits")
-    if digest[:16] != path.stem:
-        raise ValueError("its digest is not that of its file name")
-    if type(size) is not int or size < 0:
-        raise ValueError("its size is not a count of bytes")
-    if not isinstance(manifest.get("tensors"), dict) or not isinstance(manifest.get("meta"), dict):
-        raise ValueError("its tensors or meta are not tables")
     created = datetime.fromisoformat(manifest.get("created")).astimezone(UTC)
-    created = created.isoformat(timespec="microseconds")
-    return Entry(kind, digest, manifest["meta"], path.with_suffix(".safetensors"), size, created)
+    tables = (manifest.get("tensors"), manifest.get("meta"))
+    problems = {
+        "its kind is not that of its folder": kind != path.parent.name,
+        "its digest is not 64 hex digits": not re.fullmatch("[0-9a-f]{64}", str(digest)),
+        "its digest is not that of its file name": str(digest)[:16] != path.stem,
+        "its size is not a count of bytes": type(size) is not int or size < 0,
+        "its tensors or meta are not tables": not all(isinstance(t, dict) for t in tables),
+    }
+    for problem, present in problems.items():
+        if present:
+            raise ValueError(problem)
+    _dump(manifest["meta"])  # refuses NaN
+    file = path.with_suffix(".safetensors")
+    entry = Entry(kind, digest, tables[1], file, size, created.isoformat(timespec="microseconds"))
+    return entry, manifest
