@@ -1,81 +1,12 @@
 """The verbs, their options and the equation each computes; light, so that ``--help`` is quick."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+
+from engine.commands.arguments import OneSentenceParser, alpha_of_task, finite, positive
 
 MODES = ("nonlinear", "posthoc", "linear")
 PAPER = "Equations: Task Arithmetic in the Tangent Space, arXiv:2305.12827."
-
-
-class OneSentenceParser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one sentence, with exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Write the complaint without the usage block.
-
-        Args:
-            message: What argparse found wrong.
-        """
-        sys.stderr.write(f"{message}; see {self.prog} --help\n")
-        sys.exit(2)
-
-
-def alpha_of_task(text: str) -> tuple[str, float]:
-    """Read ``digits=0.3``.
-
-    Args:
-        text: A task's name, an equals sign and a number.
-
-    Returns:
-        The name and the number.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is not of that form.
-    """
-    name, _, value = text.rpartition("=")
-    if not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not task=number, as in digits=0.3")
-    return name, finite(value)
-
-
-def finite(text: str) -> float:
-    """Read a finite number.
-
-    Args:
-        text: What the user typed.
-
-    Returns:
-        The number.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is no number, NaN or infinite.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return value
-
-
-def positive(text: str) -> int:
-    """Read a whole number above zero.
-
-    Args:
-        text: What the user typed.
-
-    Returns:
-        The number.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is anything else.
-    """
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return int(text)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -210,8 +141,8 @@ def _declare_pretrain(verbs) -> None:
         "pretrain",
         "make the miniature encoder from its procedural world, and its randomly initialised twin",
         "Minimises the symmetric contrastive loss of CLIP over a batch of B pictures u_i and"
-        "\ncaptions v_i: -1/2B sum_i [log softmax_j(s u_i.v_j)_i + log softmax_j(s u_j.v_i)_i], s the logit"
-        "\nscale. The result is theta_0 of Eq. 1. Stopped, it resumes where it was.",
+        "\ncaptions v_i: -1/2B sum_i [log softmax_j(s u_i.v_j)_i + log softmax_j(s u_j.v_i)_i],"
+        "\ns the logit scale. The result is theta_0 of Eq. 1. Stopped, it resumes where it was.",
         "pretrain",
     )
     verb.add_argument("--images", type=positive, metavar="N", help="captioned pictures an epoch")
