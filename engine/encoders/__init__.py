@@ -1,0 +1,65 @@
+"""Backbones and frozen heads as one ``f(theta, x)``: the miniature and open_clip's models."""
+
+import torch
+
+from engine.encoders.attention import plain_attention
+from engine.encoders.encoder import Encoder
+from engine.encoders.heads import TextTower
+from engine.encoders.miniature import NAME, RANDOM_NAME, load_miniature, random_initialisation
+from engine.errors import UsageError
+from engine.store import Store
+
+__all__ = [
+    "Encoder",
+    "TextTower",
+    "encoder_names",
+    "load_encoder",
+    "plain_attention",
+    "random_initialisation",
+]
+
+
+def load_encoder(name: str, store: Store, device: torch.device | str = "cpu") -> Encoder:
+    """Load an encoder by name.
+
+    Args:
+        name: ``miniature``, ``miniature-random``, or an open_clip model as
+            ``ARCHITECTURE:random[:SEED]``, ``ARCHITECTURE:TAG`` or ``ARCHITECTURE:FILE``.
+        store: Where the miniatures' weights are kept.
+        device: Where to compute.
+
+    Returns:
+        The encoder, in float32.
+
+    Raises:
+        UsageError: If the name is unknown.
+        MissingDataError: If its weights are not on this machine.
+        CheckpointError: If they are damaged.
+        ParameterMismatchError: If they are those of another architecture.
+    """
+    if name in {NAME, RANDOM_NAME}:
+        encoder = load_miniature(store, name)
+    elif ":" in name:
+        from engine.encoders.towers import load_open_clip
+
+        encoder = load_open_clip(name)
+    else:
+        raise UsageError(
+            f"no encoder is called {name!r}; choose {NAME}, {RANDOM_NAME}, or an open_clip model "
+            "with its weights, such as ViT-B-32-quickgelu:openai or ViT-B-32-quickgelu:random"
+        )
+    return encoder if torch.device(device).type == "cpu" else encoder.to(device)
+
+
+def encoder_names(store: Store) -> list[str]:
+    """List the encoders whose weights are in the store, the miniature first.
+
+    Args:
+        store: Where they are kept.
+
+    Returns:
+        Names for ``load_encoder``, each once.
+    """
+    found = {entry.meta.get("name") for entry in store.find("encoder")}
+    first = [name for name in (NAME, RANDOM_NAME) if name in found]
+    return first + sorted(name for name in found - {NAME, RANDOM_NAME} if isinstance(name, str))
