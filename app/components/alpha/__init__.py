@@ -2,16 +2,20 @@
 
 A page reads the released alphas, packs what the browser needs, and mounts the widget:
 
-    state = read_state(st.session_state.get(key), names, initial, revision)
-    payload = pack(tasks, sliders, alphas=initial, revision=revision, anchor=state.alphas, ...)
+    held = read_state(st.session_state.get(key), names, initial, revision)
+    payload = pack(tasks, sliders, alphas=held.alphas, revision=revision, ...)
     state = alpha_widget(payload, key)
 """
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
+import streamlit as st
+
+from app.components.alpha.evaluated import EvaluatedTask
 from app.components.alpha.payload import (
     LARGEST_PAYLOAD,
-    EvaluatedTask,
     Preset,
     header_of,
     pack,
@@ -32,6 +36,8 @@ __all__ = [
     "read_state",
     "sample_size",
 ]
+
+SCRIPTS = ("payload.js", "readout.js", "elements.js", "view.js", "plots.js", "alpha.js")
 
 
 def alpha_widget(
@@ -55,4 +61,31 @@ def alpha_widget(
         is set in the one run that follows a press of "Pin", ``unpin`` (the name of a pinned
         setting) in the one that follows a press of its remove button.
     """
-    raise NotImplementedError
+    header = header_of(payload)
+    names = [slider["name"] for slider in header["sliders"]]
+    result = _component()(
+        key=key,
+        data=payload,
+        on_alphas_change=on_change or _nothing,
+        on_pin_change=_nothing,
+        on_unpin_change=_nothing,
+    )
+    initial = dict(zip(names, header["alphas"], strict=True))
+    return read_state(result, names, initial, header["revision"])
+
+
+def _nothing() -> None:
+    """Stand in for a callback: a state or event without one is not returned by Streamlit."""
+
+
+@cache
+def _component() -> Callable:
+    """Return the component, registered once; its scripts are one module for the browser."""
+    folder = Path(__file__).parent
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return st.components.v2.component(
+        "tauscope_alpha",
+        html='<div class="tauscope-alpha" data-testid="alpha-widget"></div>',
+        css=(folder / "alpha.css").read_text(encoding="utf-8"),
+        js=script,
+    )

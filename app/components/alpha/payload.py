@@ -9,51 +9,20 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from app.components.alpha.evaluated import (
+    EvaluatedTask,
+    check_options,
+    check_task,
+)
+from app.components.alpha.state import HIGHEST, LOWEST
+
 FORMAT = 1
-READINGS = ("nonlinear", "posthoc", "linear")
-CONVENTIONS = ("sum", "mean")
 LARGEST_PAYLOAD = 5 * 2**20  # bytes; mounting hashes the payload, about 6 ms a MB
-THUMBNAIL = 32  # pixels a side
-
-
-@dataclass(frozen=True, eq=False)
-class EvaluatedTask:
-    """One task on which the merged model is read out.
-
-    Attributes:
-        name: Of the task; the slider of the same name, if there is one, is its own task vector.
-        title: What a reader sees.
-        labels: Class indices, shape (N,).
-        scores: float32, shape (1 + T, N, C), the T in the order of the sliders: class scores of
-            f(x; theta_0) then of each J tau_t. The merged scores are
-            ``s_0 + c_1 s_1 + ... + c_T s_T`` in double precision, multiplied then added in this
-            order; ties of the arg-max go to the lowest class. For the non-linear reading the first
-            plane holds the exact merged model's scores at the anchor alphas, and ``c_t`` counts
-            from there. Logits or anything a positive factor an image away from them.
-        classnames: C names.
-        is_control: The control task: shown apart, outside the means.
-        zeroshot_predictions: Predicted class at alpha = 0, shape (N,). Needed for the non-linear
-            reading; derived from the scores otherwise.
-        single_accuracy: Accuracy of this task's own vector alone at alpha = 1, a fraction. Needed
-            for the non-linear reading of a task that has a slider; derived otherwise.
-        pictures: uint8 RGB, shape (K, 32, 32, 3), examples to watch.
-        picture_indices: Which of the N images they are, shape (K,).
-    """
-
-    name: str
-    title: str
-    labels: np.ndarray
-    scores: np.ndarray
-    classnames: Sequence[str]
-    is_control: bool = False
-    zeroshot_predictions: np.ndarray | None = None
-    single_accuracy: float | None = None
-    pictures: np.ndarray | None = None
-    picture_indices: np.ndarray | None = None
+_CURVE_KEYS = ("alpha", "absolute", "normalized")
 
 
 @dataclass(frozen=True)
@@ -86,9 +55,11 @@ def pack(
     Args:
         tasks: The evaluated tasks in order, the control among them.
         sliders: Task vectors, name to title, in the order of the scores' planes 1 to T.
-        alphas: Where the sliders stand at this revision, by slider name.
-        revision: Raise it to move the sliders to ``alphas`` (a restored link); at the same
-            revision the sliders stay where their user left them.
+        alphas: Where the sliders stand, by slider name: pass ``read_state(...).alphas``. They
+            place the sliders of a widget that has just been mounted; one that is already there
+            keeps its own.
+        revision: Raise it to move the sliders of a mounted widget to ``alphas`` (a restored
+            link); whatever was released under an earlier revision is then forgotten.
         reading: "nonlinear", "posthoc" or "linear".
         convention: "sum" (c_t = alpha_t) or "mean" (c_t = alpha_t / T).
         split: Name of the split the images come from.
@@ -111,7 +82,39 @@ def pack(
         ValueError: If shapes, names or options do not agree, scores are not finite, or the buffer
             would exceed :data:`LARGEST_PAYLOAD`.
     """
-    raise NotImplementedError
+    names = tuple(sliders)
+    check_options(tasks, names, reading, convention, anchor)
+    for task in tasks:
+        check_task(task, len(names), reading, task.name in sliders)
+    arrays = _Arrays()
+    header = {
+        "format": FORMAT,
+        "reading": reading,
+        "convention": convention,
+        "split": split,
+        "revision": int(revision),
+        "sliders": [{"name": name, "title": title} for name, title in sliders.items()],
+        "alphas": _alphas("alphas", alphas, names),
+        "anchor": None if anchor is None else _alphas("anchor", anchor, names),
+        "tasks": [_task_header(task, arrays) for task in tasks],
+        "curve": [{k: float(point[k]) for k in _CURVE_KEYS} for point in curve],
+        "chosen": None if chosen is None else float(chosen),
+        "presets": {
+            "shared": _preset("best_shared", best_shared, names),
+            "each": _preset("best_per_task", best_per_task, names),
+        },
+        "pinned": [_pinned(pin, names) for pin in pinned],
+        "full": None if full is None else _full(full, names),
+    }
+    body = arrays.bytes()
+    header["digest"] = hashlib.blake2b(body, digest_size=16).hexdigest()
+    payload = _frame(header, body)
+    if len(payload) > LARGEST_PAYLOAD:
+        raise ValueError(
+            f"the widget's payload is {len(payload) / 2**20:.1f} MB, at most "
+            f"{LARGEST_PAYLOAD / 2**20:.0f} MB fit: take as many images as sample_size() says"
+        )
+    return payload
 
 
 def sample_size(class_counts: Sequence[int], vectors: int, wanted: int = 500) -> int:
@@ -121,10 +124,123 @@ def sample_size(class_counts: Sequence[int], vectors: int, wanted: int = 500) ->
         class_counts: Number of classes of every evaluated task.
         vectors: Number of sliders.
         wanted: Images a task at most.
+
+    Returns:
+        The largest N at most ``wanted`` for which N images a task leave a tenth of
+        :data:`LARGEST_PAYLOAD` free for pictures and header; at least 1.
     """
-    raise NotImplementedError
+    planes = 4 * (1 + vectors)  # bytes a class score, float32
+    image = sum(planes * classes + 4 for classes in class_counts)  # and two uint16 indices
+    return max(1, min(wanted, int(0.9 * LARGEST_PAYLOAD) // max(1, image)))
 
 
 def header_of(payload: bytes) -> dict:
-    """Read a payload's header back."""
-    raise NotImplementedError
+    """Read a payload's header back.
+
+    Returns:
+        The header :func:`pack` wrote.
+
+    Raises:
+        ValueError: If the bytes are no payload of this format.
+    """
+    try:
+        (length,) = struct.unpack_from("<I", payload)
+        header = json.loads(bytes(payload[4 : 4 + length]))
+    except (struct.error, ValueError) as error:
+        raise ValueError("not a payload of the alpha widget: make it with pack()") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"not a payload of format {FORMAT}: make it with pack()")
+    return header
+
+
+class _Arrays:
+    """Arrays one after another, each at a multiple of four bytes."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, array: np.ndarray, kind: str) -> dict:
+        """Return where an array lies, appended as little-endian ``kind``."""
+        data = np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<")).tobytes()
+        place = {"offset": self._size, "shape": list(array.shape), "kind": kind}
+        self._parts += [data, bytes(-len(data) % 4)]
+        self._size += len(data) + -len(data) % 4
+        return place
+
+    def bytes(self) -> bytes:
+        """Return all of them."""
+        return b"".join(self._parts)
+
+
+def _frame(header: dict, body: bytes) -> bytes:
+    """Return the length, the padded header and the body together."""
+    text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<I", len(text)) + text + body
+
+
+def _task_header(task: EvaluatedTask, arrays: _Arrays) -> dict:
+    """Return a task's part of the header; appends its arrays."""
+    pictures = task.pictures
+    zeroshot = task.zeroshot_predictions
+    single = task.single_accuracy
+    return {
+        "name": task.name,
+        "title": task.title,
+        "control": bool(task.is_control),
+        "classes": [str(name) for name in task.classnames],
+        "n": len(task.labels),
+        "labels": arrays.add(np.asarray(task.labels), "u2"),
+        "scores": arrays.add(np.asarray(task.scores), "f4"),
+        "zeroshot": None if zeroshot is None else arrays.add(np.asarray(zeroshot), "u2"),
+        "single": None if single is None else float(single),
+        "pictures": None if pictures is None else arrays.add(np.asarray(pictures), "u1"),
+        "picture_indices": []
+        if task.picture_indices is None
+        else [int(i) for i in task.picture_indices],
+    }
+
+
+def _alphas(what: str, alphas: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """Return alphas in the sliders' order.
+
+    Raises:
+        ValueError: If one is missing or outside the sliders' range.
+    """
+    missing = [name for name in names if name not in alphas]
+    if missing:
+        raise ValueError(f"{what}: no alpha for {', '.join(missing[:3])}")
+    values = [float(alphas[name]) for name in names]
+    if not all(LOWEST <= value <= HIGHEST for value in values):
+        raise ValueError(f"{what}: {values}, expected all in [{LOWEST}, {HIGHEST}]")
+    return values
+
+
+def _preset(what: str, preset: Preset, names: Sequence[str]) -> dict:
+    """Return a button's part of the header."""
+    alphas = None if preset.alphas is None else _alphas(what, preset.alphas, names)
+    return {"alphas": alphas, "why": preset.why}
+
+
+def _pinned(pin: Mapping, names: Sequence[str]) -> dict:
+    """Return a pinned setting's part of the header."""
+    alphas = _alphas(f"pinned {pin['name']}", pin["alphas"], names)
+    return {"name": str(pin["name"]), "alphas": alphas, "metrics": _plain(pin["metrics"])}
+
+
+def _full(full: Mapping, names: Sequence[str]) -> dict:
+    """Return the part of the header on the whole split."""
+    rest = {key: value for key, value in full.items() if key != "alphas"}
+    return {"alphas": _alphas("full", full["alphas"], names), **_plain(rest)}
+
+
+def _plain(values: Mapping) -> dict:
+    """Return a copy of nested mappings, numbers as floats; None and text as they are."""
+    out = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            out[key] = _plain(value)
+        else:
+            out[key] = value if value is None or isinstance(value, str) else float(value)
+    return out

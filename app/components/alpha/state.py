@@ -62,7 +62,7 @@ def read_state(
 
 
 def read_pin(raw: object, names: Sequence[str]) -> Pin | None:
-    """Turn a raw "pin" event into a :class:`Pin`; None unless it is complete and well formed."""
+    """Return a raw "pin" event as a :class:`Pin`; None unless it is complete and well formed."""
     if not isinstance(raw, Mapping):
         return None
     values, metrics = raw.get("alphas"), raw.get("metrics")
@@ -75,13 +75,13 @@ def read_pin(raw: object, names: Sequence[str]) -> Pin | None:
 
 
 def _number(value: object) -> float | None:
-    """Give a finite float, or None for anything else (booleans included)."""
+    """Return a finite float, or None for anything else (booleans included)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def _alpha(value: object, default: float) -> float:
-    """Give an alpha inside the slider's range."""
+    """Return an alpha inside the slider's range."""
     number = _number(value)
     return float(default) if number is None else min(HIGHEST, max(LOWEST, number))
