@@ -1,4 +1,4 @@
-"""How the words of the command line are read: numbers, coefficients, and one-sentence complaints."""
+"""How the words of the command line are read: numbers, coefficients, one-sentence complaints."""
 
 import argparse
 import sys

@@ -1,0 +1,141 @@
+"""The verbs that show what is there: ``encoders``, ``tasks``, ``checkpoints``."""
+
+import argparse
+
+from engine.commands.choices import open_store, open_tasks
+from engine.commands.printing import Outcome, megabytes, percent, table
+from engine.encoders import encoder_names, load_encoder
+from engine.store import Entry
+from engine.tasks import CONTROL, TASKS, load_split
+
+
+def encoders(args: argparse.Namespace) -> Outcome:
+    """List the encoders that can be loaded here and now.
+
+    Args:
+        args: With ``cache``.
+
+    Returns:
+        ``{"encoders": [{name, parameters, bytes, image_size, embed_dim, digest}]}``.
+    """
+    store = open_store(args)
+    rows = []
+    for name in encoder_names(store):
+        encoder = load_encoder(name, store)
+        sizes = [tensor.numel() for tensor in encoder.theta0.values()]
+        rows.append({
+            "name": name,
+            "parameters": sum(sizes),
+            "bytes": sum(t.numel() * t.element_size() for t in encoder.theta0.values()),
+            "image_size": encoder.image_size,
+            "embed_dim": encoder.embed_dim,
+            "digest": encoder.digest,
+        })
+    heads = ("encoder", "parameters", "size", "pixels", "features", "digest")
+    text = table(
+        heads,
+        [
+            (
+                row["name"],
+                f"{row['parameters']:,}",
+                megabytes(row["bytes"]),
+                row["image_size"],
+                row["embed_dim"],
+                row["digest"][:12],
+            )
+            for row in rows
+        ],
+    )
+    return Outcome({"encoders": rows}, text + "\n\nparameters and size: the trainable image tower")
+
+
+def tasks(args: argparse.Namespace) -> Outcome:
+    """Show the miniature's tasks and those at the paths given.
+
+    Args:
+        args: With ``cache`` and ``paths``.
+
+    Returns:
+        ``{"tasks": [{name, title, source, control, classes, classnames, templates, images}]}``;
+        ``images`` counts train, validation and test.
+    """
+    store = open_store(args)
+    rows = []
+    for task in open_tasks([*TASKS, CONTROL, *args.paths]):
+        # decoded at the miniature's size: counting needs no larger pictures
+        splits = {n: load_split(task, n, 32, store) for n in ("train", "validation", "test")}
+        rows.append({
+            "name": task.name,
+            "title": task.title,
+            "source": task.source,
+            "control": task.name == CONTROL and task.source == "miniature",
+            "classes": len(task.classnames),
+            "classnames": list(task.classnames),
+            "templates": list(task.templates),
+            "images": {name: len(split.labels) for name, split in splits.items()},
+            "digests": {name: split.digest for name, split in splits.items()},
+        })
+    text = table(
+        ("task", "classes", "train", "validation", "test", "templates", "title"),
+        [
+            (
+                row["name"] + (" (control)" if row["control"] else ""),
+                row["classes"],
+                *row["images"].values(),
+                len(row["templates"]),
+                row["title"],
+            )
+            for row in rows
+        ],
+    )
+    return Outcome({"tasks": rows}, text)
+
+
+def checkpoints(args: argparse.Namespace) -> Outcome:
+    """List the task vectors in the store, newest first, and the files that are damaged.
+
+    Args:
+        args: With ``cache`` and the filters ``encoder``, ``task`` and ``mode``.
+
+    Returns:
+        ``{"checkpoints": [...], "damaged": [{path, reason}]}``.
+    """
+    store = open_store(args)
+    wanted = {key: getattr(args, key) for key in ("encoder", "task", "mode")}
+    found = store.find("checkpoint", **{k: v for k, v in wanted.items() if v is not None})
+    rows = [_checkpoint(entry) for entry in found]
+    damaged = [{"path": str(path), "reason": reason} for path, reason in store.damaged()]
+    text = table(
+        ("encoder", "task", "mode", "validation", "test", "steps", "seed", "size", "digest"),
+        [
+            (
+                row["encoder"],
+                row["task"],
+                row["mode"],
+                percent(row["accuracy"]["validation"]),
+                percent(row["accuracy"]["test"]),
+                row["steps"],
+                row["seed"],
+                megabytes(row["bytes"]),
+                row["digest"][:12],
+            )
+            for row in rows
+        ],
+    )
+    if not rows:
+        text = "no checkpoint fits; make one with: python -m engine finetune --tasks digits"
+    for file in damaged:
+        text += f"\ndamaged: {file['reason']}"
+    return Outcome({"checkpoints": rows, "damaged": damaged}, text)
+
+
+def _checkpoint(entry: Entry) -> dict:
+    """Return what a list shows of a checkpoint."""
+    shown = ("encoder", "task", "task_source", "mode", "seed", "steps", "accuracy", "n")
+    return {
+        **{key: entry.meta.get(key) for key in shown},
+        "digest": entry.digest,
+        "bytes": entry.size,
+        "created": entry.created,
+        "path": str(entry.path),
+    }
