@@ -1,0 +1,376 @@
+"""Fine-tuning: one loop for both modes, with the task vector itself as the trained leaf."""
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine import linearize
+from engine.checks import check_finite
+from engine.errors import CheckpointError, NonFiniteError, UsageError
+from engine.finetune.adamw import Layout, State, adamw_step
+from engine.finetune.batches import augmented, batch_indices, generator
+from engine.finetune.recipe import (
+    TRAINED_MODES,
+    Recipe,
+    check_mode,
+    check_recipe,
+    rate_at,
+    recipe_for,
+)
+
+if TYPE_CHECKING:
+    from engine.encoders import Encoder
+    from engine.tasks import Split, Task
+
+__all__ = [
+    "TRAINED_MODES",
+    "Recipe",
+    "Trained",
+    "finetune",
+    "head_loss",
+    "rate_at",
+    "recipe_for",
+    "state_name",
+]
+
+LOG_ENTRIES, VALIDATIONS = 50, 4
+EVALUATION_BATCH = 250
+
+Progress = Callable[[int, int, dict | None], None]
+SaveState = Callable[[str, dict[str, Tensor], dict], None]
+LoadState = Callable[[str], tuple[dict[str, Tensor], dict] | None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What fine-tuning gives.
+
+    Attributes:
+        tau: Fine-tuned minus pre-trained, on the CPU, named as ``theta0``.
+        log: Entries {"step", "loss", "rate", "seconds", "grad_norm"}, some with "validation": the
+            mean loss (nats) since the entry before, the norm before clipping.
+        validation: Accuracy on the validation split after the last step, as a fraction.
+    """
+
+    tau: dict[str, Tensor]
+    log: list[dict]
+    validation: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What stays the same from step to step."""
+
+    encoder: "Encoder"
+    mode: str
+    recipe: Recipe
+    train: "Split"
+    validation: "Split"
+    head: Tensor
+    layout: Layout
+    precision: str  # resolved: "float32" or "bfloat16"
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute."""
+        return self.layout.theta0.device
+
+
+def finetune(
+    encoder: "Encoder",
+    task: "Task",
+    train: "Split",
+    validation: "Split",
+    mode: str,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    save_state: SaveState | None = None,
+    load_state: LoadState | None = None,
+) -> Trained:
+    r"""Fine-tune an encoder on one task.
+
+    .. math:: \min_\tau \; E \, CE\!\left(s \, \frac{z}{\lVert z \rVert} H^\top, y\right), \qquad
+              z = f(x; \theta_0 + \tau) \;\text{ or }\; f_{lin}(x; \theta_0 + \tau)
+
+    with the head :math:`H` frozen. Data order and augmentation depend on (seed, epoch) and
+    (seed, step) alone, so a run resumed from a working state equals an uninterrupted one: to the
+    bit on the same machine with the same number of threads.
+
+    Args:
+        encoder: On the device to train on.
+        task: Whose head to train against.
+        train: Images to learn from.
+        validation: Images to measure on.
+        mode: "nonlinear" or "linear".
+        recipe: How.
+        progress: Called as (steps done, steps, new log entry or None) after each step. If it
+            raises, the working state is saved first: a way to stop.
+        save_state: Takes (name, tensors, meta), as ``Store.save_state``.
+        load_state: Takes a name, as ``Store.load_state``.
+
+    Returns:
+        The task vector and how it came about. The working state, named by ``state_name``, stays.
+
+    Raises:
+        NonFiniteError: If loss or gradient is NaN or infinite, with the step.
+        CheckpointError: If the working state found is not of this run.
+        UsageError: If the recipe or a split cannot be used.
+
+    Source:
+        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 5, Eq. (3), Appendix A.
+    """
+    name = state_name(encoder, task, train, validation, mode, recipe)
+    identity = _identity(encoder, task, train, validation, mode, recipe)
+    run = _prepared(encoder, task, train, validation, mode, recipe)
+    found = load_state(name) if load_state is not None else None
+    state = State.start(run.layout) if found is None else _resumed(*found, identity, run)
+    save = (
+        (lambda: None)
+        if save_state is None
+        else (lambda: save_state(name, *state.packed(identity)))
+    )
+    with _deterministic(run.device):
+        while state.step < recipe.steps:
+            entry = _advance(run, state)
+            try:
+                if progress is not None:
+                    progress(state.step, recipe.steps, entry)
+            except BaseException:
+                save()
+                raise
+            if state.step % recipe.checkpoint_every == 0 and state.step < recipe.steps:
+                save()
+    tau = {key: value.cpu().clone() for key, value in run.layout.split(state.tau).items()}
+    check_finite(f"task vector of {task.name}", tau)
+    return Trained(tau=tau, log=state.log, validation=state.log[-1]["validation"])
+
+
+def state_name(
+    encoder: "Encoder",
+    task: "Task",
+    train: "Split",
+    validation: "Split",
+    mode: str,
+    recipe: Recipe,
+) -> str:
+    """Name the working state of a run, so that no run ever meets another's.
+
+    Args:
+        encoder: As for ``finetune``, like all the others: its digest and device count.
+        task: Its name, classes and templates count.
+        train: Its digest counts.
+        validation: Its digest counts.
+        mode: "nonlinear" or "linear".
+        recipe: All of it but ``checkpoint_every``.
+
+    Returns:
+        A name, for ``Store.drop_state`` once the checkpoint is stored.
+    """
+    identity = _identity(encoder, task, train, validation, mode, recipe)
+    text = json.dumps(identity, sort_keys=True)
+    return f"finetune-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+def head_loss(z: Tensor, head: Tensor, logit_scale: float, labels: Tensor) -> Tensor:
+    r"""Cross-entropy against a frozen head, in at least single precision.
+
+    .. math:: CE\!\left(s \, \frac{z}{\lVert z \rVert} H^\top, y\right)
+
+    Args:
+        z: Features, shape (N, d).
+        head: Unit rows, shape (C, d).
+        logit_scale: Factor s between cosine and logit.
+        labels: int64, shape (N,).
+
+    Returns:
+        Mean loss in nats, a scalar.
+
+    Source:
+        Radford et al. (2021), arXiv:2103.00020, Fig. 3, with the text side frozen.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        logits = logit_scale * F.normalize(z.to(head.dtype), dim=-1) @ head.T
+        return F.cross_entropy(logits, labels)
+
+
+def _identity(encoder, task, train, validation, mode, recipe) -> dict:
+    """Return what makes a run the one it is, in plain values."""
+    device = next(iter(encoder.theta0.values())).device
+    kept = {key: value for key, value in asdict(recipe).items() if key != "checkpoint_every"}
+    return {
+        "encoder": encoder.digest,
+        "task": task.name,
+        "classnames": list(task.classnames),
+        "templates": list(task.templates),
+        "train": train.digest,
+        "validation": validation.digest,
+        "mode": mode,
+        "recipe": {**kept, "precision": _precision(recipe.precision, device)},
+        "device": device.type,
+    }
+
+
+def _prepared(encoder, task, train, validation, mode, recipe) -> _Run:
+    """Return a run whose parts fit each other.
+
+    Raises:
+        UsageError: If recipe or splits cannot be used.
+    """
+    check_mode(mode)
+    check_recipe(recipe)
+    layout = Layout(encoder.theta0)
+    head = encoder.head(task).to(layout.theta0)
+    for split in (train, validation):
+        if not len(split.labels):
+            raise UsageError(f"the {split.name} split of {task.name} is empty; add images to it")
+        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(head):
+            raise UsageError(
+                f"the {split.name} split of {task.name} has labels outside its {len(head)} "
+                "classes; load it again"
+            )
+    precision = _precision(recipe.precision, layout.theta0.device)
+    return _Run(encoder, mode, recipe, train, validation, head, layout, precision)
+
+
+def _resumed(tensors: Mapping[str, Tensor], meta: Mapping, identity: dict, run: _Run) -> State:
+    """Return the state saved, if it is this run's.
+
+    Raises:
+        CheckpointError: If it is not.
+    """
+    state = State.unpacked(tensors, meta, identity, run.layout)
+    if not 0 <= state.step <= run.recipe.steps or (state.step and not torch.any(state.tau)):
+        raise CheckpointError("the working state is damaged; delete it to train from the start")
+    return state
+
+
+def _advance(run: _Run, state: State) -> dict | None:
+    """Return the log entry, where there is one, of one step taken in place.
+
+    Raises:
+        NonFiniteError: If there is nowhere to step to.
+    """
+    began, recipe = time.perf_counter(), run.recipe
+    rate = rate_at(state.step, recipe)
+    loss, gradient = _batch_gradient(run, state)
+    norm = gradient.norm()
+    if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
+        raise NonFiniteError(
+            f"the loss or its gradient is not finite at step {state.step + 1} of {recipe.steps} "
+            f"(loss {loss:g}); train with a lower rate than {recipe.rate:g}"
+        )
+    gradient.mul_((recipe.clip / (norm + 1e-6)).clamp(max=1.0))  # 1e-6 as clip_grad_norm_
+    adamw_step(state, gradient, run.layout.theta0, rate, recipe.weight_decay)
+    state.losses.append(loss)
+    entry = _entry(run, state, rate, float(norm))
+    state.seconds += time.perf_counter() - began
+    if entry is not None:
+        entry["seconds"] = state.seconds
+        state.log.append(entry)
+        state.losses.clear()
+    return entry
+
+
+def _entry(run: _Run, state: State, rate: float, norm: float) -> dict | None:
+    """Return what the log says of this step; None for most steps."""
+    steps = run.recipe.steps
+    every = max(1, steps // LOG_ENTRIES)
+    if state.step % every and state.step != steps:
+        return None
+    loss = sum(state.losses) / len(state.losses)
+    entry = {"step": state.step, "loss": loss, "rate": rate, "grad_norm": norm}
+    if state.step % (every * math.ceil(steps / every / VALIDATIONS)) == 0 or state.step == steps:
+        entry["validation"] = _validation_accuracy(run, state)
+    return entry
+
+
+def _batch_gradient(run: _Run, state: State) -> tuple[float, Tensor]:
+    """Return loss and flat gradient of one batch, computed piece by piece."""
+    recipe, theta = run.recipe, run.layout.theta0 + state.tau
+    index = batch_indices(recipe.seed, state.step, len(run.train.labels), recipe.batch)
+    source = generator(recipe.seed, "augment", state.step)
+    images = augmented(run.train.images[index].to(run.device), recipe.augment, source)
+    labels = run.train.labels[index].to(run.device)
+    total, gradient = 0.0, torch.zeros_like(state.tau)
+    for piece in torch.arange(len(index)).tensor_split(recipe.accumulate):
+        pixels, wanted = images[piece[0] : piece[-1] + 1], labels[piece[0] : piece[-1] + 1]
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
+            x = run.encoder.preprocess(pixels)
+            if run.mode == "linear":
+                loss, part = _linear_gradient(run, state.tau, x, wanted)
+            else:
+                loss, part = _nonlinear_gradient(run, theta, x, wanted)
+        share = len(wanted) / len(index)
+        total += share * float(loss)
+        gradient.add_(part, alpha=share)
+    return total, gradient
+
+
+def _nonlinear_gradient(run: _Run, theta: Tensor, x: Tensor, labels: Tensor):
+    """Return loss and flat gradient of f(x; theta): the same in theta as in tau."""
+    leaf = theta.detach().requires_grad_()
+    z = run.encoder.features(run.layout.split(leaf), x)
+    loss = head_loss(z, run.head, run.encoder.logit_scale, labels)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    return loss.detach(), gradient
+
+
+def _linear_gradient(run: _Run, tau: Tensor, x: Tensor, labels: Tensor):
+    """Return loss and flat gradient of f_lin(x; theta_0 + tau) in tau."""
+    loss, gradient = linearize.linear_gradient(
+        run.encoder.features,
+        run.layout.split(run.layout.theta0),
+        run.layout.split(tau),
+        x,
+        lambda z: head_loss(z, run.head, run.encoder.logit_scale, labels),
+    )
+    return loss, run.layout.join(gradient)
+
+
+def _validation_accuracy(run: _Run, state: State) -> float:
+    """Return the accuracy on the validation split, in single precision or better."""
+    images, labels = run.validation.images, run.validation.labels
+    theta0, tau = run.layout.theta0, state.tau
+    right = 0
+    with torch.no_grad():
+        for first in range(0, len(labels), EVALUATION_BATCH):
+            x = run.encoder.preprocess(images[first : first + EVALUATION_BATCH].to(run.device))
+            if run.mode == "linear":
+                parts = run.layout.split(theta0), run.layout.split(tau)
+                z = linearize.linearized(run.encoder.features, *parts, x)
+            else:
+                z = run.encoder.features(run.layout.split(theta0 + tau), x)
+            guesses = (z @ run.head.T).argmax(dim=1).cpu()
+            right += int((guesses == labels[first : first + EVALUATION_BATCH]).sum())
+    return right / len(labels)
+
+
+def _precision(wanted: str, device: torch.device) -> str:
+    """Return "float32" or "bfloat16": what "auto" means on this device."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+@contextlib.contextmanager
+def _deterministic(device: torch.device) -> Generator[None, None, None]:
+    """On CUDA, ask for kernels that give the same bits each time; the CPU's do."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    loud = not torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=not loud)
