@@ -1,0 +1,70 @@
+"""How task vectors lie to each other: norms, cosines, and where in the network they are long."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from app.compute import models
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Task vectors compared.
+
+    Attributes:
+        cosine: Shape (T, T), in [-1, 1].
+        norm: Euclidean norms over all parameters, shape (T,).
+        groups: Parts of the network, from input to output.
+        share: Part of the squared norm in each group, shape (T, groups); rows sum to 1.
+    """
+
+    cosine: np.ndarray
+    norm: np.ndarray
+    groups: tuple[str, ...]
+    share: np.ndarray
+
+
+@st.cache_data(max_entries=16, show_spinner="Comparing task vectors")
+def compare(digests: tuple[str, ...]) -> Geometry:
+    """Compare task vectors.
+
+    Args:
+        digests: Of the checkpoints, in the order of rows and columns.
+    """
+    from engine.task_vectors import cosine_matrix, norm
+
+    taus = {digest: models.vector(digest) for digest in digests}
+    matrix = cosine_matrix(taus)
+    groups = _groups(list(taus[digests[0]]))
+    parts = np.array([
+        [norm({name: tau[name] for name in names}) ** 2 for names in groups.values()]
+        for tau in taus.values()
+    ])
+    return Geometry(
+        cosine=np.asarray(matrix),
+        norm=np.array([float(norm(tau)) for tau in taus.values()]),
+        groups=tuple(groups),
+        share=parts / parts.sum(axis=1, keepdims=True),
+    )
+
+
+def _groups(names: list[str]) -> dict[str, list[str]]:
+    """Sort parameter names into the blocks of the network, in the order they come.
+
+    A name with numbers belongs to the block those numbers give ("transformer.resblocks.2.ln_1" to
+    "resblocks 2"); the others come before the blocks as "input" or behind them as "output".
+    """
+    blocks: dict[str, list[str]] = {}
+    loose: list[str] = []
+    for name in names:
+        found = re.search(r"(\w+)\.(\d+)\.", name)
+        if found:
+            blocks.setdefault(f"{found[1]} {found[2]}", []).append(name)
+        else:
+            loose.append(name)
+    output = [name for name in loose if re.search(r"post|^proj|head|norm_pre|final", name)]
+    entry = [name for name in loose if name not in output]
+    ends = {"input": entry, **blocks, "output": output}
+    return {label: members for label, members in ends.items() if members}

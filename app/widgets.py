@@ -1,0 +1,141 @@
+"""Shared controls: engine errors as messages, figures with their downloads."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """Show what a user can mend as a message and stop the page; let a bug stay loud."""
+    try:
+        yield
+    except Exception as error:
+        # the engine is imported late, so that the first page paints before torch is loaded
+        from engine.errors import EngineError
+
+        if not isinstance(error, EngineError):
+            raise
+        show_error(error)
+        st.stop()
+
+
+def show_error(error: Exception) -> None:
+    """Show one of the engine's errors: what is missing as information, the rest as an error."""
+    from engine.errors import MissingDataError
+
+    text = str(error)
+    text = text[:1].upper() + text[1:]
+    if isinstance(error, MissingDataError):
+        st.info(text, icon=":material/info:")
+    else:
+        st.error(text, icon=":material/error:")
+
+
+def figure(
+    figure: go.Figure,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    provenance: Mapping[str, Any],
+    *,
+    key: str,
+    alt: str,
+) -> None:
+    """Draw a figure with its downloads: CSV, JSON with provenance, and PNG or SVG in the browser.
+
+    Args:
+        figure: What to draw; its height is fixed.
+        name: Of the files, without a suffix.
+        rows: The numbers drawn, one dictionary a row, all with the same keys.
+        provenance: What made them; it says "exact" or "approximate", n, digests and versions.
+        key: Of the figure; its controls derive theirs from it.
+        alt: What it shows, for those who do not see it.
+    """
+    kind = st.session_state.get(f"{key}_kind", "png")
+    st.plotly_chart(figure, key=key, theme="streamlit", config=chart_config(name, kind), alt=alt)
+    with st.popover("Download", icon=":material/download:", key=f"{key}_download"):
+        with st.container(horizontal=True):
+            downloads(name, rows, provenance, key=key)
+        st.segmented_control(
+            "The camera above the figure saves",
+            ("png", "svg"),
+            default="png",
+            required=True,
+            format_func=str.upper,
+            key=f"{key}_kind",
+        )
+
+
+def downloads(
+    name: str, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], *, key: str
+) -> None:
+    """Draw the buttons for CSV and for JSON with provenance."""
+    st.download_button(
+        "CSV",
+        to_csv(rows),
+        f"{name}.csv",
+        "text/csv",
+        key=f"{key}_csv",
+        on_click="ignore",
+    )
+    st.download_button(
+        "JSON",
+        to_json({"rows": list(rows), "provenance": dict(provenance)}),
+        f"{name}.json",
+        "application/json",
+        key=f"{key}_json",
+        on_click="ignore",
+    )
+
+
+def chart_config(name: str, kind: str) -> dict:
+    """Say what a figure's toolbar offers: the camera alone, saving as PNG or SVG."""
+    image = {"format": kind, "filename": name}
+    if kind == "png":
+        image["scale"] = 2  # sharp in print; an SVG needs none
+    return {
+        "displaylogo": False,
+        "toImageButtonOptions": image,
+        "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    }
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as CSV, the keys of the first as heads.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """Write a record as JSON a person can read; NaN is refused."""
+    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Disarm a text that would be a formula in a spreadsheet."""
+    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t"}:
+        return f"'{value}"
+    return value
+
+
+def percent(fraction: float | None) -> str:
+    """Write a fraction as per cent with one decimal; an en dash for None."""
+    return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def megabytes(size: int) -> str:
+    """Write bytes as kB or MB."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

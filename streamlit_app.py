@@ -1,0 +1,27 @@
+"""Page setup and navigation, nothing else."""
+
+import streamlit as st
+
+st.set_page_config(page_title="Tauscope", page_icon=":material/tune:", layout="wide")
+
+
+def page(name: str, title: str, icon: str, **settings) -> st.Page:
+    """Name a page of ``app/pages``; its address is its name."""
+    return st.Page(
+        f"app/pages/{name}.py", title=title, icon=f":material/{icon}:", url_path=name, **settings
+    )
+
+
+overview = page("overview", "Overview", "home", default=True)
+merge = page("merge", "Merge", "tune")
+checkpoints = page("checkpoints", "Checkpoints", "inventory_2")
+
+chosen = st.navigation([overview, merge, checkpoints], position="top")
+body = st.container()
+if chosen == overview:
+    st.subheader("Where to go next")
+    with st.container(horizontal=True):
+        st.page_link(merge, label="**Merge**: drag a slider a task, watch accuracy move")
+        st.page_link(checkpoints, label="**Checkpoints**: what is trained, and how far it moved")
+with body:
+    chosen.run()
