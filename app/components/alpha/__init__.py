@@ -37,7 +37,7 @@ __all__ = [
     "sample_size",
 ]
 
-SCRIPTS = ("payload.js", "readout.js", "elements.js", "view.js", "plots.js", "alpha.js")
+SCRIPTS = ("payload.js", "readout.js", "elements.js", "view.js", "plots.js", "pins.js", "alpha.js")
 
 
 def alpha_widget(

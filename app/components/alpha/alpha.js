@@ -1,0 +1,305 @@
+// The component: state, events, and one readout a frame while a slider moves.
+
+const KEYBOARD_PAUSE = 300; // ms after the last key before alphas are committed
+const PAGE_STEP = 0.1;
+
+/** One mounted widget. Streamlit calls `receive` again whenever data or theme change. */
+class AlphaWidget {
+  constructor(root) {
+    this.root = root;
+    this.alphas = [];
+    this.revision = null;
+    this.digest = null;
+    this.selected = 0;
+    this.dragging = false;
+    this.committed = true;
+    this.updates = 0;
+    this.frame = 0;
+    this.timer = 0;
+    this.release = () => (this.dragging = false);
+    window.addEventListener("pointerup", this.release);
+    this.resize = new ResizeObserver(() => this.schedule());
+    this.resize.observe(root);
+  }
+
+  unmount() {
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.timer);
+    window.removeEventListener("pointerup", this.release);
+    this.resize.disconnect();
+  }
+
+  // ---- data from Python
+
+  receive(component) {
+    this.component = component;
+    const { header, length } = readHeader(component.data);
+    const shape = JSON.stringify([header.sliders, header.tasks.map((task) => [task.name, task.title, task.control])]);
+    if (shape !== this.shape) this.build(header, shape);
+    this.header = header;
+    this.adoptAlphas(header);
+    if (header.digest !== this.digest || header.reading !== this.reading) {
+      this.tasks = prepareTasks(header, unpackTasks(component.data, header, length));
+      this.digest = header.digest;
+      this.reading = header.reading;
+    }
+    this.describe();
+    this.readTheme();
+    this.update();
+  }
+
+  /** A new revision moves the sliders, unless a hand is on one of them. */
+  adoptAlphas(header) {
+    if (header.revision === this.revision && this.alphas.length === header.sliders.length) return;
+    if (!this.dragging || this.alphas.length !== header.sliders.length) this.alphas = [...header.alphas];
+    this.revision = header.revision;
+    this.committed = true;
+  }
+
+  readTheme() {
+    const style = getComputedStyle(this.root);
+    const [r, g, b] = (style.getPropertyValue("--st-background-color").match(/[0-9a-f]{2}/gi) ?? ["ff", "ff", "ff"]).map((hex) => parseInt(hex, 16));
+    this.root.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b < 128);
+    this.text = { color: style.color, font: style.fontFamily };
+  }
+
+  // ---- building
+
+  build(header, shape) {
+    this.shape = shape;
+    this.header = header;
+    this.view = buildView(this.root, header);
+    this.selected = Math.min(this.selected, header.tasks.length - 1);
+    this.bindSlider(this.view.master, (alpha) => this.alphas.fill(alpha));
+    for (const row of this.view.rows) {
+      if (row.slider >= 0) this.bindSlider(row, (alpha) => (this.alphas[row.slider] = alpha), row.task);
+      if (row.task >= 0) this.bindRow(row);
+    }
+    this.bindButtons(this.view.buttons);
+    attachTooltip(this.root, this.view.tip, this.view.plots.confusion.canvas, (event) => describeCell(this.view.plots.confusion, event));
+  }
+
+  bindSlider(slider, set, task = -1) {
+    const input = (source) => () => {
+      const alpha = Number(source.value);
+      if (source.value === "" || !Number.isFinite(alpha)) return;
+      set(Math.min(2, Math.max(-1, alpha)));
+      this.committed = false;
+      this.schedule();
+    };
+    slider.range.addEventListener("input", input(slider.range));
+    slider.number.addEventListener("input", input(slider.number));
+    slider.range.addEventListener("pointerdown", () => (this.dragging = true));
+    slider.range.addEventListener("keydown", (event) => this.pageKey(event, slider.range));
+    slider.range.addEventListener("change", () => this.commit(this.byKeyboard ? KEYBOARD_PAUSE : 0));
+    slider.number.addEventListener("change", () => this.commit(0));
+    for (const source of [slider.range, slider.number]) {
+      source.addEventListener("keydown", () => (this.byKeyboard = true));
+      source.addEventListener("pointerdown", () => (this.byKeyboard = false));
+      source.addEventListener("focus", () => task >= 0 && this.select(task));
+    }
+    slider.number.addEventListener("blur", () => this.schedule());
+  }
+
+  /** Page up and down move by a tenth; the browser's own step would be three. */
+  pageKey(event, range) {
+    const direction = { PageUp: 1, PageDown: -1 }[event.key];
+    if (!direction) return;
+    event.preventDefault();
+    range.value = String(Number(range.value) + direction * PAGE_STEP);
+    range.dispatchEvent(new Event("input"));
+    this.commit(KEYBOARD_PAUSE);
+  }
+
+  bindRow(row) {
+    row.node.addEventListener("pointerenter", (event) => {
+      if (!this.dragging && event.pointerType === "mouse") this.select(row.task);
+    });
+    row.nameButton.addEventListener("focus", () => this.select(row.task));
+    row.nameButton.addEventListener("click", () => this.select(row.task));
+    attachTooltip(this.root, this.view.tip, row.bar, () => this.describeBar(row));
+  }
+
+  bindButtons(buttons) {
+    const preset = (name) => () => this.setAll(this.header.presets[name].alphas);
+    buttons.shared.addEventListener("click", preset("shared"));
+    buttons.each.addEventListener("click", preset("each"));
+    buttons.reset.addEventListener("click", () => this.setAll(this.alphas.map(() => 0)));
+    buttons.pin.addEventListener("click", () => this.component.setTriggerValue("pin", this.pinned()));
+  }
+
+  // ---- acting
+
+  select(task) {
+    if (task === this.selected) return;
+    this.selected = task;
+    this.schedule();
+  }
+
+  setAll(alphas) {
+    this.alphas = [...alphas];
+    this.committed = false;
+    this.update();
+    this.commit(0);
+  }
+
+  /** Tell Python where the sliders stand; never while one moves. */
+  commit(pause) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.committed = true;
+      this.component.setStateValue("alphas", { revision: this.revision, values: this.byName(this.alphas) });
+      this.schedule();
+    }, pause);
+  }
+
+  byName(alphas) {
+    return Object.fromEntries(this.header.sliders.map((slider, t) => [slider.name, alphas[t]]));
+  }
+
+  metrics() {
+    const { absolute, normalized, control, rows } = this.readout;
+    return { absolute, normalized, control, tasks: Object.fromEntries(rows.map((row) => [row.name, row.accuracy])) };
+  }
+
+  pinned() {
+    return { alphas: this.byName(this.alphas), metrics: this.metrics(), exact: this.exact() };
+  }
+
+  // ---- showing
+
+  schedule() {
+    if (!this.frame && this.header) this.frame = requestAnimationFrame(() => this.update());
+  }
+
+  /** Recompute and show everything for the present alphas. */
+  update() {
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
+    const start = performance.now();
+    this.readout = readOut(this.header, this.tasks, this.alphas);
+    this.showSliders();
+    this.showBars();
+    this.showTiles();
+    this.showStatus();
+    updateCurve(this.view.plots.curve, this.alphas, this.readout);
+    this.showTask();
+    updatePins(this.now, this.metrics());
+    this.publish(performance.now() - start);
+  }
+
+  showSliders() {
+    const { master, rows } = this.view;
+    for (const row of rows) if (row.slider >= 0) updateSlider(row, this.alphas[row.slider]);
+    const equal = this.alphas.every((alpha) => alpha === this.alphas[0]);
+    updateSlider(master, this.alphas.reduce((sum, alpha) => sum + alpha, 0) / this.alphas.length);
+    master.mixed.hidden = equal;
+    master.node.classList.toggle("differing", !equal);
+  }
+
+  showBars() {
+    for (const row of this.view.rows) {
+      if (row.task < 0) continue;
+      const { right, n, accuracy } = this.readout.rows[row.task];
+      const { zeroshot, single } = this.tasks[row.task];
+      updateBar(row, accuracy, zeroshot, single, wilson(right, n));
+      row.node.classList.toggle("selected", row.task === this.selected);
+      row.nameButton.setAttribute("aria-pressed", String(row.task === this.selected));
+    }
+    updateBar(this.view.master, this.readout.absolute ?? 0, this.means.zeroshot, this.means.single, null);
+  }
+
+  showTiles() {
+    const { absolute, normalized, control } = this.view.tiles;
+    setText(absolute.value, percent(this.readout.absolute));
+    setText(normalized.value, percent(this.readout.normalized));
+    if (!control) return;
+    setText(control.value, percent(this.readout.control));
+    setText(control.note, `${points(this.readout.controlChange)} points against α = 0`);
+  }
+
+  /** Linearized readings are exact everywhere, the non-linear one only at its anchor. */
+  exact() {
+    return !this.header.anchor || this.alphas.every((alpha, t) => alpha === this.header.anchor[t]);
+  }
+
+  showStatus() {
+    const exact = this.exact();
+    const counts = [...new Set(this.tasks.map((task) => task.n))];
+    const n = counts.length === 1 ? `${counts[0]} a task` : `${Math.min(...counts)} to ${Math.max(...counts)} a task`;
+    const text = exact ? `exact, n = ${n}` : this.committed ? "computing exact value…" : "approximate while dragging";
+    setText(this.view.badge, `${text} · ${this.header.split}`);
+    this.status = exact ? "exact" : this.committed ? "computing" : "approximate";
+    this.view.badge.dataset.status = this.status;
+    this.root.classList.toggle("approximate", !exact);
+    const { full } = this.header;
+    const fits = full && full.alphas.every((alpha, t) => alpha === this.alphas[t]);
+    setText(this.view.full, fits ? `whole split: ${percent(full.absolute)} % (n = ${full.n.toLocaleString("en")})` : "");
+  }
+
+  showTask() {
+    const task = this.tasks[this.selected];
+    const { confusion, pictures } = this.view.plots;
+    drawConfusion(confusion, task, this.readout.rows[this.selected].right, this.text);
+    updatePictures(pictures, task, this.digest);
+  }
+
+  /** What changes with the payload and not with the sliders. */
+  describe() {
+    const { buttons, formula, tiles, plots, pins } = this.view;
+    const { presets, convention, sliders, reading } = this.header;
+    for (const [name, button] of [["shared", buttons.shared], ["each", buttons.each]]) {
+      button.disabled = !presets[name].alphas;
+      button.title = presets[name].alphas ? "Set the sliders to the alphas chosen on validation" : presets[name].why;
+    }
+    setText(formula, `${READINGS[reading]} · θ = θ₀ + ${convention === "mean" ? `1/${sliders.length} ` : ""}Σ αₜ τₜ (${convention})`);
+    const mean = (key) => meanOver(this.tasks, (task) => task[key]);
+    this.means = { zeroshot: mean("zeroshot"), single: mean("single") };
+    setText(tiles.absolute.note, `zero-shot ${percent(this.means.zeroshot)}, own alone ${percent(this.means.single)}`);
+    setText(tiles.normalized.note, "merged ÷ own vector alone");
+    drawCurve(plots.curve, this.header);
+    this.now = drawPins(pins, this.header, {
+      restore: (pin) => this.setAll(pin.alphas),
+      remove: (pin) => this.component.setTriggerValue("unpin", pin.name),
+    });
+  }
+
+  describeBar(row) {
+    const { right, n, accuracy } = this.readout.rows[row.task];
+    const { zeroshot, single, title } = this.tasks[row.task];
+    const [low, high] = wilson(right, n);
+    const lines = [`${title}: ${percent(accuracy)} %`, `${right} of ${n}, 95 % interval ${percent(low)} to ${percent(high)}`, `zero-shot ${percent(zeroshot)} %`];
+    if (single !== null) lines.push(`own vector alone ${percent(single)} %`);
+    return lines;
+  }
+
+  /** For the tests, and for anyone curious in the browser's console. */
+  publish(milliseconds) {
+    this.updates += 1;
+    const held = window.__tauscope_alpha ?? {};
+    const times = this.updates === 1 ? [] : (held.times ?? []);
+    times.push(milliseconds);
+    if (times.length > 500) times.shift();
+    window.__tauscope_alpha = {
+      updates: this.updates,
+      lastMs: milliseconds,
+      times,
+      status: this.status,
+      revision: this.revision,
+      alphas: this.byName(this.alphas),
+      selected: this.tasks[this.selected].name,
+      metrics: this.metrics(),
+      correct: Object.fromEntries(this.readout.rows.map((row) => [row.name, row.right])),
+    };
+  }
+}
+
+export default function (component) {
+  const root = component.parentElement.querySelector(".tauscope-alpha");
+  root.widget ??= new AlphaWidget(root);
+  root.widget.receive(component);
+  return () => {
+    root.widget?.unmount();
+    root.widget = undefined;
+  };
+}
