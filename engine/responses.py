@@ -72,6 +72,25 @@ class Responses:
         kept = self.z0[:n], self.jz[:, :n], self.labels[:n]
         return Responses(self.task, self.split, self.names, *kept, self.head)
 
+    def select(self, names: Sequence[str]) -> "Responses":
+        """Keep some of the task vectors, in another order if need be.
+
+        Args:
+            names: Of the task vectors to keep.
+
+        Returns:
+            Responses whose ``names`` are those given.
+
+        Raises:
+            ValueError: If one of them is not here.
+        """
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise ValueError(f"got {unknown}, expected among {list(self.names)}")
+        index = [self.names.index(name) for name in names]
+        kept = self.labels, self.head
+        return Responses(self.task, self.split, tuple(names), self.z0, self.jz[index], *kept)
+
     def to_tensors(self) -> tuple[dict[str, Tensor], dict]:
         """Give what a store keeps.
 
