@@ -48,7 +48,7 @@ _CHUNK = 64  # images painted at once: their planes stay in the processor's cach
 
 
 def family_names() -> tuple[str, ...]:
-    """Name the eight tasks in their order, then the control task."""
+    """Return the eight tasks in their order, then the control task."""
     return tuple(_FAMILIES)
 
 
@@ -72,12 +72,22 @@ def family(name: str) -> Family:
 
 
 def class_list() -> list[tuple[str, str]]:
-    """List (family, class name) for every class of the world; its place is the global class id."""
+    """Return (family, class name) of every class; the place in the list is the global class id."""
     return [(one.name, label) for one in _FAMILIES.values() for label in one.classnames]
 
 
 def _indices(indices: Tensor | Sequence[int] | range) -> np.ndarray:
-    """Take indices in any form as int64, shape (N,)."""
+    """Take indices in any form.
+
+    Args:
+        indices: Tensor, list or range of N.
+
+    Returns:
+        int64, shape (N,).
+
+    Raises:
+        ValueError: If one is negative.
+    """
     array = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
     array = array.astype(np.int64, copy=False).reshape(-1)
     if len(array) and array.min() < 0:
@@ -117,7 +127,7 @@ def paintings(
 
 
 def _paint(chosen: Family, keys: np.ndarray, labels: np.ndarray, strength: float) -> Painting:
-    """Paint in chunks that fit the cache."""
+    """Return pictures painted in chunks that fit the cache."""
     parts = [
         chosen.paint(Draws(keys[at : at + _CHUNK]), labels[at : at + _CHUNK], strength)
         for at in range(0, max(len(keys), 1), _CHUNK)
@@ -143,7 +153,7 @@ def render(
         split: One of `SIZES`.
         indices: Non-negative places in the split, N of them.
         seed: Which world.
-        shifted: In the task's own style, `SHIFT_STRENGTH` away from the broad style; else the latter.
+        shifted: In the task's own style, `SHIFT_STRENGTH` away from the broad one; else the latter.
 
     Returns:
         Images, uint8 (N, 3, 32, 32), and labels, int64 (N,): the same bytes however batched.
@@ -162,7 +172,7 @@ def captioned_with_labels(
     """Render pre-training pictures of every family in the broad style, with captions and classes.
 
     Args:
-        indices: Non-negative, N of them; each round of as many as there are classes holds each once.
+        indices: Non-negative, N of them; every round of len(class_list()) holds each class once.
         seed: Which world.
 
     Returns:
@@ -193,6 +203,6 @@ def captioned_with_labels(
 
 
 def captioned(indices: Tensor | Sequence[int] | range, seed: int = 0) -> tuple[Tensor, list[str]]:
-    """Render pre-training pictures with captions; see `captioned_with_labels`."""
+    """Return pre-training pictures and their captions; see `captioned_with_labels`."""
     images, sentences, _ = captioned_with_labels(indices, seed)
     return images, sentences

@@ -45,7 +45,7 @@ class Bank:
         return [_bilinear(layer, corners, across, down) for layer in self.values]
 
     def _axis(self, coordinate: Array) -> tuple[Array, Array, Array]:
-        """Grid neighbours before and after a coordinate, and the fraction between them."""
+        """Return grid neighbours before and after a coordinate, and the fraction between them."""
         at = (coordinate + self.extent) * (self.size / (2.0 * self.extent)) - 0.5
         if self.wraps:
             floor = np.floor(at)
@@ -57,7 +57,7 @@ class Bank:
 
 
 def _bilinear(layer: Array, corners: tuple[Array, ...], across: Array, down: Array) -> Array:
-    """Mix the four corner values of one layer."""
+    """Return a mixture of the four corner values of one layer."""
     a, b, c, d = (layer.take(corner) for corner in corners)
     b -= a
     b *= across
@@ -72,7 +72,7 @@ def _bilinear(layer: Array, corners: tuple[Array, ...], across: Array, down: Arr
 
 
 def stack(templates: Sequence[Sequence[Array]], extent: float, wraps: bool = False) -> Bank:
-    """Make a bank of templates given as lists of layers, each of shape (size, size)."""
+    """Return a bank of templates given as lists of layers, each of shape (size, size)."""
     size = templates[0][0].shape[0]
     layers = zip(*templates, strict=True)
     values = tuple(np.concatenate([np.float32(one).ravel() for one in layer]) for layer in layers)

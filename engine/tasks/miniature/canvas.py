@@ -72,9 +72,9 @@ class Light:
 
 
 def broad_pose(draws: Draws, low: float = 0.58, high: float = 0.92, flips: bool = False) -> Pose:
-    """Draw the pose of a figure in the broad style; the figure stays inside the picture."""
+    """Return the pose of a figure in the broad style; the figure stays inside the picture."""
     scale = draws.uniform("scale", low, high)
-    room = np.minimum(1.04 - scale, 0.34)
+    room = np.minimum(np.maximum(1.0 - 1.06 * scale, 0.0), 0.34)
     mirrored = draws.chance("flip", 0.5) if flips else np.zeros(len(draws), dtype=bool)
     return Pose(
         x=draws.uniform("x", -1.0, 1.0) * room,
@@ -90,7 +90,7 @@ def broad_pose(draws: Draws, low: float = 0.58, high: float = 0.92, flips: bool 
 
 
 def broad_light(draws: Draws) -> Light:
-    """Draw the light of the broad style."""
+    """Return the light of the broad style."""
     n = len(draws)
     soft = draws.uniform("blur", -0.6, 0.6)
     return Light(
@@ -127,7 +127,7 @@ def place(pose: Pose) -> tuple[Array, Array]:
 
 
 def coverage(distance: Array, scale: Array) -> Array:
-    """Turn a distance in template units into the covered share of each pixel."""
+    """Return a distance in template units into the covered share of each pixel."""
     return ramp(0.5 - distance * column(scale * np.float32(PIXELS_A_UNIT)))
 
 
@@ -148,7 +148,7 @@ def relight(picture: Array, light: Light) -> None:
 
 
 def _smear(picture: Array, share: Array, axis: int, weights: tuple[float, ...]) -> Array:
-    """Blur along one axis of (N, 3, 32, 32); the edge pixels repeat."""
+    """Return pictures (N, 3, 32, 32) blurred along one axis; the edge pixels repeat."""
     reach = len(weights)
     pad = [(0, 0)] * 4
     pad[axis] = (reach, reach)
@@ -166,7 +166,7 @@ def _smear(picture: Array, share: Array, axis: int, weights: tuple[float, ...]) 
 
 
 def _noise_bank() -> Array:
-    """White noise in [-1, 1), float32, long enough for a window of 1024 at any of 4096 places."""
+    """Return white noise in [-1, 1): room for a window of 1024 at any of 4096 places."""
     words = image_keys(np.arange(5120), "noise")
     return (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - 1.0
 

@@ -18,7 +18,7 @@ NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 
 
 def traits(pose: Pose, ground: Ground, ink: Array) -> dict[str, Array]:
-    """Collect what a caption may say about a figure on a ground."""
+    """Return what a caption may say about a figure on a ground."""
     return {
         "colour": ink,
         "ground": ground.name,
@@ -58,7 +58,7 @@ def repaint(
 
 
 def paint_handwriting(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a digit written with a pen; shifted: chalk, slanted, on a dark ruled board."""
+    """Return pictures of a digit in pen; shifted: slanted chalk on a dark ruled board."""
     pose, light = broad_pose(draws), broad_light(draws)
     ink, colours = pick(draws, "ink")
     ground = broad_ground(draws, ink, colours)
@@ -69,11 +69,13 @@ def paint_handwriting(draws: Draws, labels: Array, strength: float) -> Painting:
         takes, draws, colours, ground, ((0.93, 0.93, 0.86), (0.13, 0.24, 0.2), (0.34, 0.46, 0.42))
     )
     set_kind(draws, ground, "ruled", strength, draws.bell("rule turn", 0.0, 0.02))
-    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.62, 0.12))
-    pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", -0.05, 0.03))
+    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.5, 0.1))
+    pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", 0.045, 0.02))
     pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 0.85, 0.08))
-    pose.wave = lerp(strength, pose.wave, draws.bell("shift wave", 0.14, 0.04))
-    pen = lerp(strength, pen, draws.uniform("shift pen", 0.17, 0.22))
+    pose.wave = lerp(strength, pose.wave, draws.bell("shift wave", 0.08, 0.04))
+    pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 0.62, 0.78))
+    pose.x, pose.y = lerp(strength, pose.x, 0.4 * pose.x), lerp(strength, pose.y, 0.4 * pose.y)
+    pen = lerp(strength, pen, draws.uniform("shift pen", 0.17, 0.21))
 
     (distance,) = DIGITS().sample(2 * labels + draws.integer("way", 2), *place(pose))
     cover = coverage(distance - column(pen), pose.scale)
@@ -83,7 +85,7 @@ def paint_handwriting(draws: Draws, labels: Array, strength: float) -> Painting:
 
 
 def neighbours(draws: Draws, pose: Pose, pen: Array, gap: Array) -> Array:
-    """Cover of two other digits, one to each side of the one that counts, (N, 1024)."""
+    """Return the cover of two other digits, one to each side of the one that counts, (N, 1024)."""
     cover = None
     for side in (-1.0, 1.0):
         other = draws.integer(f"neighbour {side}", 20)
@@ -96,7 +98,7 @@ def neighbours(draws: Draws, pose: Pose, pen: Array, gap: Array) -> Array:
 
 
 def paint_housenumbers(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a digit on a plate, the middle one of three; shifted: narrow, crowded, on shaded brick."""
+    """Return pictures of a digit, the middle one of three; shifted: narrow, on shaded brick."""
     pose, light = broad_pose(draws, 0.62, 0.9), broad_light(draws)
     pose.x, pose.wave = pose.x * 0.4, pose.wave * 0.0
     pose.slant = pose.slant * 0.5
@@ -112,9 +114,11 @@ def paint_housenumbers(draws: Draws, labels: Array, strength: float) -> Painting
     tones = ((0.95, 0.86, 0.55), (0.5, 0.2, 0.14), (0.62, 0.4, 0.34))
     colours = repaint(takes, draws, colours, ground, tones)
     set_kind(draws, ground, "brick", strength, draws.bell("brick turn", 0.0, 0.01))
-    presence = lerp(strength, presence, draws.uniform("shift presence", 0.65, 0.85))
-    gap = lerp(strength, gap, draws.uniform("shift gap", 1.55, 1.7))
-    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 0.66, 0.06))
+    presence = lerp(strength, presence, draws.uniform("shift presence", 0.4, 0.6))
+    gap = lerp(strength, gap, draws.uniform("shift gap", 1.68, 1.85))
+    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 0.7, 0.06))
+    pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 0.62, 0.74))
+    pen = lerp(strength, pen, draws.uniform("shift pen", 0.13, 0.16))
     pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", 0.035, 0.02))
     light.slope = lerp(strength, light.slope, draws.uniform("shift slope", 0.4, 0.5))
 
@@ -128,7 +132,7 @@ def paint_housenumbers(draws: Draws, labels: Array, strength: float) -> Painting
 
 
 def paint_letters(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a capital letter; shifted: hollow, turned clockwise, over a chequered ground."""
+    """Return pictures of a capital letter; shifted: hollow, turned, over a chequered ground."""
     pose, light = broad_pose(draws), broad_light(draws)
     ink, colours = pick(draws, "ink")
     ground = broad_ground(draws, ink, colours)
@@ -136,7 +140,7 @@ def paint_letters(draws: Draws, labels: Array, strength: float) -> Painting:
 
     set_kind(draws, ground, "checkered", strength, draws.uniform("check turn"))
     pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", 0.085, 0.025))
-    pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 0.76, 0.9))
+    pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 0.72, 0.84))
     pose.x, pose.y = lerp(strength, pose.x, 0.3 * pose.x), lerp(strength, pose.y, 0.3 * pose.y)
     hollow = draws.chance("hollow", strength)
     pen = lerp(strength, pen, draws.uniform("shift pen", 0.19, 0.22))
@@ -193,5 +197,5 @@ LETTER = Family(
     description="Printed capital letters, fifteen classes.",
     shift="Hollow letters turned clockwise by some 30 degrees over a chequered ground.",
     paint=paint_letters,
-    caption=("a {size} {colour} letter {}", "the capital letter {} in {colour}"),
+    caption=("a {size} {colour} letter {}", "a {size} {colour} capital letter {}"),
 )

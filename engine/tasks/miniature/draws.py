@@ -33,7 +33,7 @@ def mix(bits: Array) -> Array:
 
 @cache
 def word(*parts: object) -> np.uint64:
-    """Hash plain values (strings, integers) to one 64-bit word."""
+    """Return a 64-bit hash of plain values (strings, integers)."""
     text = "\x1f".join(str(part) for part in parts)
     return np.uint64(int.from_bytes(sha256(text.encode()).digest()[:8], "little"))
 
@@ -53,7 +53,7 @@ def image_keys(indices: Array, *world: object) -> Array:
 
 
 def balanced_labels(indices: Array, count: int, *world: object) -> Array:
-    """Deal the classes out in shuffled rounds, so that every ``count`` indices hold each class once.
+    """Deal the classes out in shuffled rounds: every ``count`` indices hold each class once.
 
     Args:
         indices: Non-negative int64, shape (N,).
@@ -72,7 +72,7 @@ def balanced_labels(indices: Array, count: int, *world: object) -> Array:
 
 
 class Draws:
-    """Named random numbers for N images: ``draws.uniform("x", 0, 1)`` is the same whenever asked."""
+    """Named random numbers for N images: ``draws.uniform("x")`` is the same whenever asked."""
 
     def __init__(self, keys: Array) -> None:
         self.keys = keys
@@ -82,25 +82,25 @@ class Draws:
         return len(self.keys)
 
     def bits(self, name: str) -> Array:
-        """Give 64 random bits an image for the stream ``name``, uint64, shape (N,)."""
+        """Return 64 random bits an image for the stream ``name``, uint64, shape (N,)."""
         return mix(self.keys + word("stream", name))
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> Array:
-        """Draw float32 values in [low, high), shape (N,)."""
+        """Return float32 values in [low, high), shape (N,)."""
         fraction = (self.bits(name) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         return low + (high - low) * fraction
 
     def bell(self, name: str, centre: float, spread: float) -> Array:
-        """Draw float32 values around ``centre``, at most ``spread`` away, triangular, shape (N,)."""
+        """Return triangular float32 values, at most ``spread`` from ``centre``, shape (N,)."""
         first, second = self.uniform(name + "/1"), self.uniform(name + "/2")
         return centre + spread * (first - second)
 
     def chance(self, name: str, probability: float) -> Array:
-        """Draw booleans, true with the given probability (0 is never, 1 is always), shape (N,)."""
+        """Return booleans, true with the probability given (0 is never, 1 always), shape (N,)."""
         return self.uniform(name) < probability
 
     def integer(self, name: str, count: int | Array) -> Array:
-        """Draw int64 values in [0, count), shape (N,)."""
+        """Return int64 values in [0, count), shape (N,)."""
         upper = self.bits(name) >> np.uint64(32)
         return ((upper * np.asarray(count).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
 
@@ -113,12 +113,12 @@ class Dice:
         self._throws = 0
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Draw a float in [low, high)."""
+        """Return a float in [low, high)."""
         self._throws += 1
         step = (self._key + self._throws * int(GOLDEN)) % 2**64
         bits = int(mix(np.array([step], dtype=np.uint64))[0])
         return low + (high - low) * (bits >> 11) * 2.0**-53
 
     def integer(self, count: int) -> int:
-        """Draw an integer in [0, count)."""
+        """Return an integer in [0, count)."""
         return int(self.uniform(0.0, count))

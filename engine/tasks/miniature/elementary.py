@@ -24,7 +24,7 @@ def sin_turns(turns):
 
 
 def cos_turns(turns):
-    """Cosine of an angle given in turns; see `sin_turns`."""
+    """Return the cosine of an angle given in turns; see `sin_turns`."""
     return sin_turns(turns + 0.25)
 
 
@@ -43,10 +43,10 @@ def lerp(strength: float, broad, shifted):
 
 
 def ramp(value: Array) -> Array:
-    """Clip to [0, 1]."""
+    """Return the value clipped to [0, 1]."""
     return np.minimum(np.maximum(value, 0.0), 1.0)
 
 
 def column(values: Array) -> Array:
-    """Turn one value an image, shape (N,), into shape (N, 1), to meet pixels (N, 1024)."""
+    """Return one value an image, shape (N,), as (N, 1), to meet pixels (N, 1024)."""
     return values[:, None]

@@ -50,7 +50,7 @@ class Family:
         description: What the pictures are.
         shift: How the task's style differs from the broad one: a sentence.
         paint: The painter: random numbers, labels and the shift's strength to pictures.
-        caption: Sentences for pre-training; ``{}`` is the class, words in double braces are traits.
+        caption: Sentences for pre-training; ``{}`` is the class, ``{size}`` a trait.
     """
 
     name: str

@@ -46,36 +46,36 @@ def curve(points: Sequence[Point], closed: bool = False, pieces: int = 6) -> lis
 
 
 def _spline(a: float, b: float, c: float, d: float, t: float) -> float:
-    """One coordinate of a Catmull-Rom span from b (t = 0) to c (t = 1)."""
+    """Return one coordinate of a Catmull-Rom span from b (t = 0) to c (t = 1)."""
     return b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
 
 
 def arc(
     cx: float, cy: float, radius: float, start: float, end: float, pieces: int = 16
 ) -> list[Point]:
-    """Give a circular arc as a polyline; angles in turns, clockwise on the screen from the right."""
+    """Return a circular arc as a polyline; angles in turns, clockwise from the right."""
     steps = (start + (end - start) * i / pieces for i in range(pieces + 1))
     return [(cx + radius * float(cos_turns(t)), cy + radius * float(sin_turns(t))) for t in steps]
 
 
 def regular(cx: float, cy: float, radius: float, corners: int, turn: float = 0.0) -> list[Point]:
-    """Give the corners of a regular polygon; the first one points up when ``turn`` is 0."""
+    """Return the corners of a regular polygon; the first one points up when ``turn`` is 0."""
     turns = (turn - 0.25 + i / corners for i in range(corners))
     return [(cx + radius * float(cos_turns(t)), cy + radius * float(sin_turns(t))) for t in turns]
 
 
 def union(*fields: Array) -> Array:
-    """Join shapes: the pointwise minimum."""
+    """Return the union of shapes: the pointwise minimum."""
     return np.minimum.reduce(fields)
 
 
 def minus(field: Array, *holes: Array) -> Array:
-    """Cut holes out of a shape."""
+    """Return a shape with holes cut out."""
     return np.maximum.reduce([field, *(-hole for hole in holes)])
 
 
 def both(*fields: Array) -> Array:
-    """Keep what lies in every shape."""
+    """Return what lies in every shape."""
     return np.maximum.reduce(fields)
 
 
@@ -90,26 +90,26 @@ class Plane:
         )
 
     def nothing(self) -> Array:
-        """A field that paints nothing."""
+        """Return a field that paints nothing."""
         return np.full((self.size, self.size), NOTHING, dtype=np.float32)
 
     def circle(self, cx: float, cy: float, radius: float) -> Array:
-        """A disc."""
+        """Return a disc."""
         return np.sqrt((self.x - cx) ** 2 + (self.y - cy) ** 2) - radius
 
     def ring(self, cx: float, cy: float, radius: float, pen: float) -> Array:
-        """A circle's line of half-width ``pen``."""
+        """Return a circle's line of half-width ``pen``."""
         return np.abs(self.circle(cx, cy, radius)) - pen
 
     def ellipse(self, cx: float, cy: float, a: float, b: float, turn: float = 0.0) -> Array:
-        """A filled ellipse, to first order near its edge."""
+        """Return a filled ellipse, to first order near its edge."""
         x, y = self.turned(cx, cy, turn)
         inner = np.sqrt((x / a) ** 2 + (y / b) ** 2)
         slope = np.sqrt((x / (a * a)) ** 2 + (y / (b * b)) ** 2)
         return inner * (inner - 1.0) / np.maximum(slope, 1e-3)
 
     def turned(self, cx: float, cy: float, turn: float) -> tuple[Array, Array]:
-        """Coordinates about (cx, cy) in axes turned clockwise by ``turn``."""
+        """Return coordinates about (cx, cy) in axes turned clockwise by ``turn``."""
         c, s = float(cos_turns(turn)), float(sin_turns(turn))
         x, y = self.x - cx, self.y - cy
         return c * x + s * y, c * y - s * x
@@ -117,14 +117,14 @@ class Plane:
     def box(
         self, cx: float, cy: float, a: float, b: float, corner: float = 0.0, turn: float = 0.0
     ) -> Array:
-        """A rectangle of half-sides a, b with rounded corners."""
+        """Return a rectangle of half-sides a, b with rounded corners."""
         x, y = self.turned(cx, cy, turn)
         x, y = np.abs(x) - (a - corner), np.abs(y) - (b - corner)
         outside = np.sqrt(np.maximum(x, 0.0) ** 2 + np.maximum(y, 0.0) ** 2)
         return outside + np.minimum(np.maximum(x, y), 0.0) - corner
 
     def segment(self, p: Point, q: Point) -> Array:
-        """Distance to a straight piece."""
+        """Return the distance to a straight piece."""
         dx, dy = q[0] - p[0], q[1] - p[1]
         x, y = self.x - p[0], self.y - p[1]
         along = (x * dx + y * dy) / max(dx * dx + dy * dy, 1e-9)
@@ -132,12 +132,12 @@ class Plane:
         return np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2)
 
     def stroke(self, points: Sequence[Point], pen: float = 0.0) -> Array:
-        """A polyline drawn with a round pen of half-width ``pen``."""
+        """Return a polyline drawn with a round pen of half-width ``pen``."""
         pairs = zip(points[:-1], points[1:], strict=True)
         return np.minimum.reduce([self.segment(p, q) for p, q in pairs]) - pen
 
     def polygon(self, points: Sequence[Point], corner: float = 0.0) -> Array:
-        """A filled polygon, grown and rounded by ``corner``."""
+        """Return a filled polygon, grown and rounded by ``corner``."""
         distance = self.stroke([*points, points[0]])
         inside = np.zeros(distance.shape, dtype=bool)
         for (px, py), (qx, qy) in zip(points, [*points[1:], points[0]], strict=True):

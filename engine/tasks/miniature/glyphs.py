@@ -9,17 +9,17 @@ Stroke = list[Point]
 
 
 def line(*numbers: float) -> Stroke:
-    """A polyline from x0, y0, x1, y1, ..."""
+    """Return a polyline from x0, y0, x1, y1, ..."""
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def bow(*numbers: float) -> Stroke:
-    """A smooth open stroke through x0, y0, x1, y1, ..."""
+    """Return a smooth open stroke through x0, y0, x1, y1, ..."""
     return curve(line(*numbers))
 
 
 def loop(*numbers: float) -> Stroke:
-    """A smooth closed stroke through x0, y0, x1, y1, ..."""
+    """Return a smooth closed stroke through x0, y0, x1, y1, ..."""
     return curve(line(*numbers), closed=True)
 
 
@@ -190,37 +190,92 @@ LETTERS: dict[str, list[Stroke]] = {
         bow(-0.48, -0.95, 0.2, -0.92, 0.46, -0.5, 0.2, -0.1, -0.48, -0.06),
         bow(-0.48, -0.06, 0.3, 0.0, 0.58, 0.44, 0.3, 0.9, -0.48, 0.95),
     ],
-    "C": [bow(0.52, -0.62, 0.2, -0.93, -0.25, -0.85, -0.55, -0.35, -0.55, 0.35, -0.25, 0.85, 0.2, 0.93, 0.52, 0.62)],
+    "C": [
+        bow(
+            0.52,
+            -0.62,
+            0.2,
+            -0.93,
+            -0.25,
+            -0.85,
+            -0.55,
+            -0.35,
+            -0.55,
+            0.35,
+            -0.25,
+            0.85,
+            0.2,
+            0.93,
+            0.52,
+            0.62,
+        )
+    ],
     "E": [line(0.5, -0.95, -0.48, -0.95, -0.48, 0.95, 0.5, 0.95), line(-0.48, 0.0, 0.34, 0.0)],
-    "H": [line(-0.52, -0.95, -0.52, 0.95), line(0.52, -0.95, 0.52, 0.95), line(-0.52, 0.0, 0.52, 0.0)],
-    "J": [bow(0.36, -0.95, 0.36, 0.0, 0.34, 0.6, 0.1, 0.93, -0.25, 0.9, -0.5, 0.5), line(-0.1, -0.95, 0.6, -0.95)],
-    "K": [line(-0.48, -0.95, -0.48, 0.95), line(0.5, -0.95, -0.46, 0.12), line(-0.12, -0.25, 0.56, 0.95)],
+    "H": [
+        line(-0.52, -0.95, -0.52, 0.95),
+        line(0.52, -0.95, 0.52, 0.95),
+        line(-0.52, 0.0, 0.52, 0.0),
+    ],
+    "J": [
+        bow(0.36, -0.95, 0.36, 0.0, 0.34, 0.6, 0.1, 0.93, -0.25, 0.9, -0.5, 0.5),
+        line(-0.1, -0.95, 0.6, -0.95),
+    ],
+    "K": [
+        line(-0.48, -0.95, -0.48, 0.95),
+        line(0.5, -0.95, -0.46, 0.12),
+        line(-0.12, -0.25, 0.56, 0.95),
+    ],
     "L": [line(-0.44, -0.95, -0.44, 0.95, 0.52, 0.95)],
     "M": [line(-0.6, 0.95, -0.6, -0.95, 0.0, 0.3, 0.6, -0.95, 0.6, 0.95)],
-    "P": [line(-0.46, 0.95, -0.46, -0.95), bow(-0.46, -0.95, 0.3, -0.9, 0.56, -0.42, 0.3, 0.05, -0.46, 0.1)],
+    "P": [
+        line(-0.46, 0.95, -0.46, -0.95),
+        bow(-0.46, -0.95, 0.3, -0.9, 0.56, -0.42, 0.3, 0.05, -0.46, 0.1),
+    ],
     "S": [
-        bow(0.5, -0.66, 0.2, -0.93, -0.25, -0.88, -0.46, -0.5, -0.25, -0.15, 0.25, 0.12,
-            0.5, 0.5, 0.25, 0.88, -0.2, 0.93, -0.52, 0.64),  # fmt: skip
+        bow(
+            0.5,
+            -0.66,
+            0.2,
+            -0.93,
+            -0.25,
+            -0.88,
+            -0.46,
+            -0.5,
+            -0.25,
+            -0.15,
+            0.25,
+            0.12,
+            0.5,
+            0.5,
+            0.25,
+            0.88,
+            -0.2,
+            0.93,
+            -0.52,
+            0.64,
+        ),  # fmt: skip
     ],
     "T": [line(-0.6, -0.95, 0.6, -0.95), line(0.0, -0.95, 0.0, 0.95)],
-    "U": [bow(-0.52, -0.95, -0.52, -0.1, -0.48, 0.55, 0.0, 0.95, 0.48, 0.55, 0.52, -0.1, 0.52, -0.95)],
+    "U": [
+        bow(-0.52, -0.95, -0.52, -0.1, -0.48, 0.55, 0.0, 0.95, 0.48, 0.55, 0.52, -0.1, 0.52, -0.95)
+    ],
     "X": [line(-0.56, -0.95, 0.56, 0.95), line(0.56, -0.95, -0.56, 0.95)],
     "Y": [line(-0.58, -0.95, 0.0, -0.02, 0.58, -0.95), line(0.0, -0.02, 0.0, 0.95)],
-}  # fmt: skip
+}
 
 
 def skeleton(plane: Plane, strokes: list[Stroke]) -> Array:
-    """Distance to the nearest stroke's middle, shape (size, size)."""
+    """Return the distance to the nearest stroke's middle, shape (size, size)."""
     return union(*(plane.stroke(stroke) for stroke in strokes))
 
 
 def digit_bank() -> Bank:
-    """Twenty templates: digit d is written as 2 d or 2 d + 1; one layer, distance to the skeleton."""
+    """Return twenty templates, digit d as 2 d and 2 d + 1: distance to the skeleton."""
     plane = Plane(SIZE, EXTENT)
     return stack([[skeleton(plane, way)] for ways in DIGITS for way in ways], EXTENT)
 
 
 def letter_bank() -> Bank:
-    """One template a letter, in the order of `LETTERS`; one layer, distance to the skeleton."""
+    """Return one template a letter, in the order of `LETTERS`: distance to the skeleton."""
     plane = Plane(SIZE, EXTENT)
     return stack([[skeleton(plane, strokes)] for strokes in LETTERS.values()], EXTENT)

@@ -66,7 +66,7 @@ def smooth_noise(dice: Dice, cells: int, size: int = SIZE) -> Array:
 
 
 def _tile(kind: str) -> Array:
-    """Draw one tile, values in [0, 1], over the square [-1, 1), repeating."""
+    """Return one tile, values in [0, 1], over the square [-1, 1), repeating."""
     plane, dice = Plane(SIZE, 1.0), Dice("ground", kind)
     x, y = plane.x, plane.y
     if kind == "plain":
@@ -93,7 +93,7 @@ def _tile(kind: str) -> Array:
 
 
 def _tangle(plane: Plane, dice: Dice) -> Array:
-    """Short strokes strewn about, wrapped round the tile's edges."""
+    """Return short strokes strewn about, wrapped round the tile's edges."""
     line = plane.nothing()
     for _ in range(14):
         px, py = dice.uniform(-1.0, 1.0), dice.uniform(-1.0, 1.0)
@@ -108,7 +108,7 @@ def _tangle(plane: Plane, dice: Dice) -> Array:
 
 @cache
 def tiles() -> Bank:
-    """The tiles of every kind, in the order of `KINDS`."""
+    """Return the tiles of every kind, in the order of `KINDS`."""
     return stack([[_tile(kind)] for kind in KINDS], 1.0, wraps=True)
 
 
@@ -137,7 +137,7 @@ def broad_ground(draws: Draws, figure: Array, colours: Array) -> Ground:
 
 
 def same_side(first: Array, other: Array, figure: Array, share: Array) -> Array:
-    """Go from ``first`` towards ``other``, or half-way back to grey level where that is opposite."""
+    """Return ``first`` moved towards ``other``; towards white or black where that is opposite."""
     level = luminance(figure)
     above = luminance(first) > level
     agrees = above == (luminance(other) > level)
@@ -147,7 +147,7 @@ def same_side(first: Array, other: Array, figure: Array, share: Array) -> Array:
 
 
 def set_kind(draws: Draws, ground: Ground, kind: str, strength: float, rotation: Array) -> None:
-    """Give the share ``strength`` of the images another kind of ground and its direction, in place."""
+    """Give the share ``strength`` of the images another kind and direction, in place."""
     takes = draws.chance("shift ground kind", strength)
     ground.kind = np.where(takes, KINDS.index(kind), ground.kind)
     ground.rotation = np.where(takes, rotation, ground.rotation)

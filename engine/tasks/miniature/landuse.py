@@ -14,7 +14,7 @@ from .scenes import Drawing, Scene, any_direction, paint_scene, scene_bank, scen
 
 
 def _forest(p: Plane, dice: Dice) -> Drawing:
-    """Crowns side by side, each with a lit spot."""
+    """Return crowns side by side, each with a lit spot."""
     crowns, spots = p.nothing(), p.nothing()
     for i in range(10):
         for j in range(10):
@@ -29,7 +29,7 @@ def _forest(p: Plane, dice: Dice) -> Drawing:
 
 
 def _river(p: Plane, dice: Dice) -> Drawing:
-    """A meandering band with bushes along it."""
+    """Return a meandering band with bushes along it."""
     phase, swing, width = dice.uniform(), dice.uniform(0.26, 0.42), dice.uniform(0.2, 0.28)
     middle = swing * sin_turns(dice.uniform(0.38, 0.5) * p.x + phase)
     water = 0.85 * (np.abs(p.y - middle) - width)
@@ -40,7 +40,7 @@ def _river(p: Plane, dice: Dice) -> Drawing:
 
 
 def _highway(p: Plane, dice: Dice) -> Drawing:
-    """Two carriageways, a central reserve with a dashed line in each."""
+    """Return two carriageways, a central reserve with a dashed line in each."""
     width, bend = dice.uniform(0.34, 0.42), dice.uniform(-0.06, 0.06)
     y = p.y - bend * p.x * p.x
     road = np.abs(y) - width
@@ -49,7 +49,7 @@ def _highway(p: Plane, dice: Dice) -> Drawing:
 
 
 def _residential(p: Plane, dice: Dice) -> Drawing:
-    """Rows of small houses along a grid of streets."""
+    """Return rows of small houses along a grid of streets."""
     roofs = p.nothing()
     for i in range(-4, 4):
         for j in range(-4, 4):
@@ -64,7 +64,7 @@ def _residential(p: Plane, dice: Dice) -> Drawing:
 
 
 def _crops(p: Plane, dice: Dice) -> Drawing:
-    """Rectangular fields with furrows in different directions."""
+    """Return rectangular fields with furrows in different directions."""
     x0, y0 = dice.uniform(-0.35, 0.35), dice.uniform(-0.35, 0.35)
     side = (p.x > x0) == (p.y > y0)
     across = np.where(side, p.x, p.y)
@@ -74,7 +74,7 @@ def _crops(p: Plane, dice: Dice) -> Drawing:
 
 
 def _pasture(p: Plane, dice: Dice) -> Drawing:
-    """Open grass between hedges, a few animals."""
+    """Return open grass between hedges, a few animals."""
     hedge = p.nothing()
     for turn in (dice.uniform(-0.03, 0.03), dice.uniform(0.22, 0.28)):
         x, y = p.turned(0.0, dice.uniform(0.3, 0.8) * (1 if dice.uniform() < 0.5 else -1), turn)
@@ -87,7 +87,7 @@ def _pasture(p: Plane, dice: Dice) -> Drawing:
 
 
 def _sea(p: Plane, dice: Dice) -> Drawing:
-    """Rows of short swell crests, some breaking."""
+    """Return rows of short swell crests, some breaking."""
     lean = 0.1 * sin_turns(0.5 * p.x + dice.uniform())
     y = p.y + lean
     row = np.floor((y + 3.0) / 0.34)
@@ -100,7 +100,7 @@ def _sea(p: Plane, dice: Dice) -> Drawing:
 
 
 def _industrial(p: Plane, dice: Dice) -> Drawing:
-    """Large halls with ridged roofs on a paved yard."""
+    """Return large halls with ridged roofs on a paved yard."""
     halls, ridges = p.nothing(), p.nothing()
     split = dice.uniform(-0.2, 0.2)
     for x, a in ((split - 0.68, 0.56), (split + 0.62, 0.5)):
@@ -113,7 +113,7 @@ def _industrial(p: Plane, dice: Dice) -> Drawing:
 
 
 def _orchard(p: Plane, dice: Dice) -> Drawing:
-    """Round trees planted in a square lattice."""
+    """Return round trees planted in a square lattice."""
     step, x0, y0 = dice.uniform(0.4, 0.46), dice.uniform(), dice.uniform()
     x, y = (p.x + x0 + 3.0) % step - step / 2, (p.y + y0 + 3.0) % step - step / 2
     far = np.sqrt(x * x + y * y)
@@ -121,7 +121,7 @@ def _orchard(p: Plane, dice: Dice) -> Drawing:
 
 
 def _beach(p: Plane, dice: Dice) -> Drawing:
-    """Water on one side of a curved shore, two lines of foam."""
+    """Return water on one side of a curved shore, two lines of foam."""
     shore = dice.uniform(-0.3, 0.3) + 0.16 * sin_turns(0.4 * p.x + dice.uniform())
     depth = p.y - shore
     return -depth, union(np.abs(depth - 0.06) - 0.06, np.abs(depth - 0.34) - 0.035)
@@ -145,7 +145,7 @@ SCENES: dict[str, Scene] = {
 
 @cache
 def landscapes() -> Bank:
-    """The templates."""
+    """Return the templates."""
     return scene_bank("landuse", list(SCENES.values()))
 
 
@@ -153,7 +153,7 @@ _COLOURS = scene_colours(list(SCENES.values()))
 
 
 def paint_landuse(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a piece of land from above; shifted: infrared bands shown as colours, under haze."""
+    """Return pictures of land from above; shifted: infrared shown as colours, under haze."""
     pose = any_direction(draws, broad_pose(draws, flips=True), 0.85, 1.2)
     light = broad_light(draws)
     swapped = draws.chance("swap", strength)
@@ -179,13 +179,13 @@ LANDUSE = Family(
     title="Land use",
     classnames=tuple(SCENES),
     templates=(
-        "a satellite photo of a {}.",
-        "satellite imagery of a {}.",
-        "a {} seen from space.",
+        "a satellite photo: {}.",
+        "satellite imagery, {}.",
+        "{} seen from space.",
         "land use: {}.",
     ),
     description="Pieces of land from a satellite, ten classes; stands in for EuroSAT.",
-    shift="A false-colour infrared image: channels swapped and inverted, hazy, drawn nearer, warped.",
+    shift="A false-colour infrared image: channels swapped, inverted, hazy, drawn nearer, warped.",
     paint=paint_landuse,
-    caption=("a {light} satellite photo of a {}", "a satellite photo of a {} seen from {zoom}"),
+    caption=("a {light} satellite photo of a {}", "a {light} satellite photo of a {} {zoom}"),
 )

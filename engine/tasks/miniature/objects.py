@@ -27,7 +27,7 @@ def _star(p: Plane) -> Layers:
 def _heart(p: Plane) -> Layers:
     outline = line(0, -0.4, 0.3, -0.78, 0.78, -0.7, 0.94, -0.26, 0.66, 0.24, 0, 0.92, -0.66, 0.24,
                    -0.94, -0.26, -0.78, -0.7, -0.3, -0.78)  # fmt: skip
-    return [p.polygon([q for q in curve(outline, closed=True)]), p.nothing()]
+    return [p.polygon(curve(outline, closed=True)), p.nothing()]
 
 
 def _house(p: Plane) -> Layers:
@@ -90,12 +90,8 @@ def _umbrella(p: Plane) -> Layers:
     shaft = union(
         p.stroke(line(0, -0.1, 0, 0.72), 0.06), p.stroke(arc(0.17, 0.72, 0.17, 0.0, 0.5), 0.06)
     )
-    ribs = both(
-        dome,
-        p.stroke(curve(line(0, -0.9, 0.3, -0.5, 0.34, 0.1)), 0.035)
-        if False
-        else p.stroke(curve(line(-0.05, -0.9, -0.3, -0.4, -0.34, 0.1)), 0.03),
-    )
+    rib = curve(line(-0.05, -0.9, -0.3, -0.4, -0.34, 0.1))
+    ribs = both(dome, p.stroke(rib, 0.03))
     return [union(minus(dome, scallops), shaft, p.box(0, -0.92, 0.05, 0.08)), ribs]
 
 
@@ -150,7 +146,7 @@ def _butterfly(p: Plane) -> Layers:
 
 def _chair(p: Plane) -> Layers:
     legs = union(p.box(-0.44, 0.56, 0.09, 0.4), p.box(0.5, 0.56, 0.09, 0.4))
-    back = minus(p.box(-0.44, -0.46, 0.1, 0.5, 0.03), p.circle(9, 9, 1))
+    back = p.box(-0.44, -0.46, 0.1, 0.5, 0.03)
     return [union(legs, p.box(0.03, 0.12, 0.6, 0.11, 0.03), back), p.nothing()]
 
 
@@ -188,22 +184,38 @@ def _lamp(p: Plane) -> Layers:
 
 
 DRAWINGS = {
-    "star": _star, "heart": _heart, "house": _house, "tree": _tree, "flower": _flower, "fish": _fish,
-    "mug": _mug, "key": _key, "bottle": _bottle, "umbrella": _umbrella, "crescent moon": _moon,
-    "cloud": _cloud, "arrow": _arrow, "mushroom": _mushroom, "apple": _apple, "butterfly": _butterfly,
-    "chair": _chair, "hourglass": _hourglass, "snowman": _snowman, "lamp": _lamp,
-}  # fmt: skip
+    "star": _star,
+    "heart": _heart,
+    "house": _house,
+    "tree": _tree,
+    "flower": _flower,
+    "fish": _fish,
+    "mug": _mug,
+    "key": _key,
+    "bottle": _bottle,
+    "umbrella": _umbrella,
+    "crescent moon": _moon,
+    "cloud": _cloud,
+    "arrow": _arrow,
+    "mushroom": _mushroom,
+    "apple": _apple,
+    "butterfly": _butterfly,
+    "chair": _chair,
+    "hourglass": _hourglass,
+    "snowman": _snowman,
+    "lamp": _lamp,
+}
 
 
 @cache
 def things() -> Bank:
-    """One template a thing: its figure and its details."""
+    """Return one template a thing: its figure and its details."""
     plane = Plane(SIZE, EXTENT)
     return stack([draw(plane) for draw in DRAWINGS.values()], EXTENT)
 
 
 def paint_objects(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint an everyday thing; shifted: a little tilted, in warm slanting light."""
+    """Return pictures of an everyday thing; shifted: a little tilted, in warm slanting light."""
     pose, light = broad_pose(draws, flips=True), broad_light(draws)
     ink, colours = pick(draws, "ink")
     ground = broad_ground(draws, ink, colours)
@@ -227,10 +239,10 @@ OBJECTS = Family(
     title="Everyday things",
     classnames=tuple(DRAWINGS),
     templates=(
-        "a picture of a {}.",
-        "a drawing of a {}.",
-        "a {}.",
-        "an icon of a {}.",
+        "a picture of the {}.",
+        "a drawing: {}.",
+        "a thing called {}.",
+        "an icon of the {}.",
     ),
     description="Everyday things, twenty classes: the control task, standing in for ImageNet.",
     shift="A mild one: tilted a little, in warm slanting light.",

@@ -21,12 +21,12 @@ CONTRAST = 0.26  # least difference of luminance between a figure and its ground
 
 
 def luminance(colour: Array) -> Array:
-    """Weigh red, green and blue in the last axis as Rec. 601 luma does, shape (..., 3) -> (...)."""
+    """Return Rec. 601 luma of red, green, blue in the last axis, shape (..., 3) -> (...)."""
     return 0.299 * colour[..., 0] + 0.587 * colour[..., 1] + 0.114 * colour[..., 2]
 
 
 def _companions() -> tuple[Array, Array]:
-    """For each colour those that stand out from it: a padded table (12, 12) and how many there are."""
+    """Return for each colour, those that stand out from it, padded to 12, and their number."""
     light = luminance(COLOURS)
     apart = np.abs(light[:, None] - light[None, :]) >= CONTRAST
     table = np.argsort(~apart, axis=1, kind="stable")
@@ -51,7 +51,7 @@ def pick(draws: Draws, name: str) -> tuple[Array, Array]:
 
 
 def jitter(draws: Draws, name: str, colours: Array, spread: float = 0.05) -> Array:
-    """Move colours a little, each channel by at most ``spread``."""
+    """Return colours moved a little, each channel by at most ``spread``."""
     moves = [draws.bell(f"{name}/{channel}", 0.0, spread) for channel in "rgb"]
     return ramp(colours + np.stack(moves, axis=1))
 
@@ -78,7 +78,7 @@ def keep_apart(ground: Array, figure: Array, above: Array, gap: float = CONTRAST
 
     Args:
         ground: Colours, float32 (N, 3).
-        figure: Colours, float32 (N, 3); luminance at most 1 - gap where ``above``, else at least gap.
+        figure: Colours, float32 (N, 3), that leave room for the gap on the side asked for.
         above: Whether the ground is to be the lighter one, bool (N,).
         gap: The least difference.
 

@@ -60,12 +60,12 @@ def scene_bank(family: str, scenes: Sequence[Scene]) -> Bank:
 
 
 def scene_colours(scenes: Sequence[Scene]) -> Array:
-    """Colours of every class, float32 (C, 3 layers, 3 channels)."""
+    """Return colours of every class, float32 (C, 3 layers, 3 channels)."""
     return np.array([(s.ground, s.first, s.second) for s in scenes], dtype=np.float32)
 
 
 def any_direction(draws: Draws, pose: Pose, low: float, high: float) -> Pose:
-    """Make a pose one from above: any direction, filling the picture, in place."""
+    """Return a pose one from above: any direction, filling the picture, in place."""
     pose.scale = draws.uniform("zoom", low, high)
     pose.x, pose.y = draws.bell("scene x", 0.0, 0.15), draws.bell("scene y", 0.0, 0.15)
     pose.rotation = draws.uniform("direction")
@@ -74,7 +74,7 @@ def any_direction(draws: Draws, pose: Pose, low: float, high: float) -> Pose:
 
 
 def tones(draws: Draws, colours: Array, labels: Array, spread: float) -> list[Array]:
-    """Colours of the three layers with their jitter, each float32 (N, 3)."""
+    """Return colours of the three layers with their jitter, each float32 (N, 3)."""
     season = jitter(draws, "season", np.full((len(draws), 3), 0.5, dtype=np.float32), spread) - 0.5
     return [jitter(draws, f"layer {i}", colours[labels, i] + season, 0.05) for i in range(3)]
 

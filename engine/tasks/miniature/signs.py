@@ -9,17 +9,19 @@ from .canvas import broad_light, broad_pose, coverage, develop, paint, place
 from .draws import Draws
 from .elementary import Array, lerp
 from .family import Family, Painting
-from .fields import Plane, arc, both, curve, minus, regular, union
+from .fields import Plane, both, curve, regular, union
 from .glyphs import line
 from .ground import broad_ground, lay, set_kind
 from .palette import COLOURS, NAMES, jitter
 
 SIZE, EXTENT = 72, 1.25
-RED, YELLOW, GREEN, BLUE, BLACK, WHITE = (NAMES.index(n) for n in ("red", "yellow", "green", "blue", "black", "white"))  # fmt: skip
+RED, YELLOW, BLUE, BLACK, WHITE = (
+    NAMES.index(name) for name in ("red", "yellow", "blue", "black", "white")
+)
 
 
 def _arrow(plane: Plane, *points: float) -> Array:
-    """A bent arrow through the points, its head at the last one."""
+    """Return a bent arrow through the points, its head at the last one."""
     shaft = line(*points)
     (px, py), (qx, qy) = shaft[-2:]
     length = ((qx - px) ** 2 + (qy - py) ** 2) ** 0.5
@@ -31,12 +33,12 @@ def _arrow(plane: Plane, *points: float) -> Array:
 
 
 def _disc(plane: Plane, symbol: Array, rim: float) -> list[Array]:
-    """A round sign."""
+    """Return a round sign."""
     return [plane.circle(0, 0, 0.98), plane.circle(0, 0, 0.98 - rim), symbol]
 
 
 def _triangle(plane: Plane, symbol: Array, turn: float = 0.0) -> list[Array]:
-    """A triangular sign with a broad rim."""
+    """Return a triangular sign with a broad rim."""
     shift = 0.18 if turn == 0.0 else -0.18
     return [
         plane.polygon(regular(0, shift, 1.1, 3, turn), 0.08),
@@ -46,12 +48,12 @@ def _triangle(plane: Plane, symbol: Array, turn: float = 0.0) -> list[Array]:
 
 
 def _square(plane: Plane, symbol: Array) -> list[Array]:
-    """A square sign with a thin rim."""
+    """Return a square sign with a thin rim."""
     return [plane.box(0, 0, 0.92, 0.92, 0.15), plane.box(0, 0, 0.83, 0.83, 0.1), symbol]
 
 
 def _stop(plane: Plane) -> list[Array]:
-    """The octagon with its word."""
+    """Return the octagon with its word."""
     word = [
         curve(
             line(
@@ -87,7 +89,7 @@ def _stop(plane: Plane) -> list[Array]:
 
 
 def _fifty(plane: Plane) -> Array:
-    """The number 50 of a speed limit."""
+    """Return the number 50 of a speed limit."""
     five = [
         line(-0.12, -0.36, -0.42, -0.36, -0.44, -0.04),
         curve(line(-0.44, -0.04, -0.22, -0.1, -0.1, 0.12, -0.24, 0.36, -0.48, 0.3)),
@@ -97,7 +99,7 @@ def _fifty(plane: Plane) -> Array:
 
 
 def _walker(plane: Plane) -> Array:
-    """A walking person."""
+    """Return a walking person."""
     limbs = [
         line(0.0, -0.3, -0.02, 0.12), line(-0.02, 0.12, 0.26, 0.62), line(-0.02, 0.12, -0.3, 0.62),
         line(0.0, -0.24, 0.32, 0.06), line(0.0, -0.24, -0.32, 0.06),
@@ -106,12 +108,12 @@ def _walker(plane: Plane) -> Array:
 
 
 def _bend(plane: Plane) -> Array:
-    """A winding road's arrowless S."""
+    """Return a winding road's arrowless S."""
     return plane.stroke(curve(line(0.14, -0.3, -0.2, 0.0, 0.2, 0.26, -0.06, 0.56)), 0.11)
 
 
 def _signs() -> dict[str, tuple[list[Array], tuple[int, int, int]]]:
-    """Every sign: its layers, and the colours of rim, face and symbol."""
+    """Return every sign: its layers, and the colours of rim, face and symbol."""
     p = Plane(SIZE, EXTENT)
     parking = union(
         p.stroke(line(-0.28, 0.56, -0.28, -0.54), 0.12),
@@ -140,17 +142,10 @@ def _signs() -> dict[str, tuple[list[Array], tuple[int, int, int]]]:
         p.polygon(regular(0, 0, 0.88, 4)),
         p.polygon(regular(0, 0, 0.62, 4)),
     ]
-    circling = union(
-        *(p.stroke(arc(0, 0, 0.5, t, t + 0.22), 0.1) for t in (0.0, 0.3333, 0.6667)),
-        *(
-            p.polygon(regular(*arc(0, 0, 0.5, 0, t, 1)[1], 0.24, 3, t + 0.5))
-            for t in (0.27, 0.6033, 0.9367)
-        ),
-    )
     return {
-        "stop sign": (_stop(p), (WHITE, RED, WHITE)),
-        "yield sign": (_triangle(p, p.nothing(), 0.5), (RED, WHITE, WHITE)),
-        "no entry sign": (_disc(p, p.box(0, 0, 0.66, 0.17, 0.04), 0.07), (WHITE, RED, WHITE)),
+        "stop": (_stop(p), (WHITE, RED, WHITE)),
+        "yield": (_triangle(p, p.nothing(), 0.5), (RED, WHITE, WHITE)),
+        "no entry": (_disc(p, p.box(0, 0, 0.66, 0.17, 0.04), 0.07), (WHITE, RED, WHITE)),
         "speed limit": (_disc(p, _fifty(p), 0.25), (RED, WHITE, BLACK)),
         "priority road": (diamond, (BLACK, WHITE, YELLOW)),
         "turn left": (
@@ -162,7 +157,7 @@ def _signs() -> dict[str, tuple[list[Array], tuple[int, int, int]]]:
             (WHITE, BLUE, WHITE),
         ),
         "straight ahead": (_disc(p, _arrow(p, 0, 0.62, 0, -0.3), 0.08), (WHITE, BLUE, WHITE)),
-        "parking area": (_square(p, parking), (WHITE, BLUE, WHITE)),
+        "parking": (_square(p, parking), (WHITE, BLUE, WHITE)),
         "pedestrian crossing": (_square(p, _walker(p)), (BLACK, YELLOW, BLACK)),
         "general caution": (_triangle(p, caution), (RED, WHITE, BLACK)),
         "crossroads": (_triangle(p, plus), (RED, YELLOW, BLACK)),
@@ -173,7 +168,7 @@ def _signs() -> dict[str, tuple[list[Array], tuple[int, int, int]]]:
 
 @cache
 def signs() -> tuple[Bank, Array]:
-    """The templates, and the colours of rim, face and symbol of every class, int64 (C, 3)."""
+    """Return the templates, and the colours of rim, face and symbol, int64 (C, 3)."""
     table = _signs()
     return stack([layers for layers, _ in table.values()], EXTENT), np.array([
         c for _, c in table.values()
@@ -181,7 +176,7 @@ def signs() -> tuple[Bank, Array]:
 
 
 def paint_signs(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a traffic sign; shifted: leaning, at dusk, blurred by motion, before clutter."""
+    """Return pictures of a traffic sign; shifted: leaning, at dusk, blurred, before clutter."""
     bank, colours = signs()
     pose, light = broad_pose(draws, 0.66, 0.94), broad_light(draws)
     pose.wave, pose.slant = pose.wave * 0.0, pose.slant * 0.5
@@ -196,7 +191,7 @@ def paint_signs(draws: Draws, labels: Array, strength: float) -> Painting:
     pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 0.76, 0.92))
     light.motion = lerp(strength, light.motion, draws.uniform("shift motion", 0.35, 0.65))
     dusk = np.stack(
-        [draws.bell(f"dusk {c}", t, 0.04) for c, t in zip("rgb", (0.5, 0.48, 0.85), strict=True)], 1
+        [draws.bell(f"dusk {c}", t, 0.04) for c, t in zip("rgb", (0.58, 0.55, 0.9), strict=True)], 1
     )
     light.tint = lerp(strength, light.tint, dusk)
 
@@ -219,18 +214,18 @@ SIGNS = Family(
     name="signs",
     title="Traffic signs",
     classnames=(
-        "stop sign", "yield sign", "no entry sign", "speed limit", "priority road", "turn left", "turn right",
-        "straight ahead", "parking area", "pedestrian crossing", "general caution", "crossroads",
+        "stop", "yield", "no entry", "speed limit", "priority road", "turn left", "turn right",
+        "straight ahead", "parking", "pedestrian crossing", "general caution", "crossroads",
         "end of all limits", "level crossing",
     ),
     templates=(
         "a traffic sign: {}.",
-        "a photo of a {} traffic sign.",
+        "a photo of the {} traffic sign.",
         "a road sign that means {}.",
         "the {} sign beside a road.",
     ),
     description="Traffic signs, fourteen classes; stands in for GTSRB.",
-    shift="Seen at dusk from a moving car: bluish and dim, smeared sideways, leaning, before clutter.",
+    shift="At dusk from a moving car: bluish and dim, smeared sideways, leaning, before clutter.",
     paint=paint_signs,
     caption=("a {size} traffic sign: {}", "a road sign that means {}"),
 )  # fmt: skip

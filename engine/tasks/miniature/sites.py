@@ -14,7 +14,7 @@ from .scenes import Drawing, Scene, any_direction, paint_scene, scene_bank, scen
 
 
 def _runway(p: Plane, dice: Dice) -> Drawing:
-    """A broad strip, its threshold bars, a dashed middle and a taxiway joining it."""
+    """Return a broad strip, its threshold bars, a dashed middle and a taxiway joining it."""
     end = dice.uniform(-0.95, -0.75)
     strip = both(np.abs(p.y) - 0.34, end - p.x)
     bars = both(
@@ -28,7 +28,7 @@ def _runway(p: Plane, dice: Dice) -> Drawing:
 
 
 def _harbor(p: Plane, dice: Dice) -> Drawing:
-    """Water with a quay, piers, and boats between them."""
+    """Return water with a quay, piers, and boats between them."""
     quay = dice.uniform(0.6, 0.8)
     piers, boats = p.y * -1.0 + quay, p.nothing()
     for i in range(4):
@@ -41,7 +41,7 @@ def _harbor(p: Plane, dice: Dice) -> Drawing:
 
 
 def _stadium(p: Plane, dice: Dice) -> Drawing:
-    """Oval stands round a pitch with a halfway line."""
+    """Return oval stands round a pitch with a halfway line."""
     a, b = dice.uniform(0.85, 0.95), dice.uniform(0.62, 0.72)
     outer, inner = p.ellipse(0, 0, a, b), p.ellipse(0, 0, a - 0.3, b - 0.3)
     pitch = p.box(0, 0, a - 0.45, b - 0.4)
@@ -50,7 +50,7 @@ def _stadium(p: Plane, dice: Dice) -> Drawing:
 
 
 def _roundabout(p: Plane, dice: Dice) -> Drawing:
-    """A ring of road, roads joining it, an island with a round bed."""
+    """Return a ring of road, roads joining it, an island with a round bed."""
     ring = p.ring(0, 0, 0.52, 0.17)
     arms = p.nothing()
     for turn in (0.0, 0.25, 0.5, 0.75):
@@ -60,7 +60,7 @@ def _roundabout(p: Plane, dice: Dice) -> Drawing:
 
 
 def _tennis(p: Plane, dice: Dice) -> Drawing:
-    """One court with its lines."""
+    """Return one court with its lines."""
     a, b = dice.uniform(0.86, 0.92), dice.uniform(0.52, 0.58)
     court = p.box(0, 0, a, b)
     lines = union(
@@ -73,7 +73,7 @@ def _tennis(p: Plane, dice: Dice) -> Drawing:
 
 
 def _tanks(p: Plane, dice: Dice) -> Drawing:
-    """Round tanks in two rows, each with a shaded half."""
+    """Return round tanks in two rows, each with a shaded half."""
     tanks, shades = p.nothing(), p.nothing()
     for i in range(3):
         for j in range(3):
@@ -85,16 +85,16 @@ def _tanks(p: Plane, dice: Dice) -> Drawing:
 
 
 def _bridge(p: Plane, dice: Dice) -> Drawing:
-    """A road across a band of water."""
+    """Return a road across a band of water."""
     bank = 0.05 * sin_turns(0.5 * p.x + dice.uniform())
     water = np.abs(p.y - bank) - dice.uniform(0.55, 0.68)
     lean = dice.uniform(-0.04, 0.04)
     x, _ = p.turned(dice.uniform(-0.2, 0.2), 0, lean)
-    return water, both(np.abs(x) - 0.17, -minus(np.abs(x) - 0.025, np.abs(x) + 9.0))
+    return water, both(np.abs(x) - 0.17, 0.045 - np.abs(x))
 
 
 def _parking(p: Plane, dice: Dice) -> Drawing:
-    """Rows of parked cars between painted lines."""
+    """Return rows of parked cars between painted lines."""
     cars, lines = p.nothing(), p.nothing()
     for row, y in enumerate((-1.0, -0.45, 0.45, 1.0)):
         lines = np.minimum(
@@ -109,7 +109,7 @@ def _parking(p: Plane, dice: Dice) -> Drawing:
 
 
 def _golf(p: Plane, dice: Dice) -> Drawing:
-    """A winding fairway and pale bunkers."""
+    """Return a winding fairway and pale bunkers."""
     phase = dice.uniform()
     fairway = np.abs(p.y - 0.3 * sin_turns(0.35 * p.x + phase)) - 0.36
     bunkers = p.nothing()
@@ -123,7 +123,7 @@ def _golf(p: Plane, dice: Dice) -> Drawing:
 
 
 def _railway(p: Plane, dice: Dice) -> Drawing:
-    """Two tracks: ballast with sleepers, and the rails over them."""
+    """Return two tracks: ballast with sleepers, and the rails over them."""
     bend = dice.uniform(-0.08, 0.08)
     y = p.y - bend * p.x * p.x
     tracks, rails = p.nothing(), p.nothing()
@@ -140,26 +140,26 @@ SCENES: dict[str, Scene] = {
     "stadium": Scene(_stadium, (0.3, 0.56, 0.26), (0.8, 0.78, 0.8), (0.96, 0.97, 0.95)),
     "roundabout": Scene(_roundabout, (0.44, 0.64, 0.32), (0.27, 0.27, 0.3), (0.92, 0.8, 0.4)),
     "tennis court": Scene(_tennis, (0.24, 0.46, 0.28), (0.76, 0.4, 0.26), (0.97, 0.97, 0.97)),
-    "storage tanks": Scene(_tanks, (0.5, 0.44, 0.34), (0.93, 0.93, 0.92), (0.34, 0.32, 0.34)),
+    "tank farm": Scene(_tanks, (0.5, 0.44, 0.34), (0.93, 0.93, 0.92), (0.34, 0.32, 0.34)),
     "bridge": Scene(_bridge, (0.42, 0.54, 0.3), (0.12, 0.28, 0.46), (0.82, 0.8, 0.78)),
     "parking lot": Scene(_parking, (0.3, 0.3, 0.32), (0.78, 0.3, 0.26), (0.93, 0.93, 0.9)),
     "golf course": Scene(_golf, (0.16, 0.36, 0.15), (0.5, 0.76, 0.36), (0.96, 0.9, 0.7)),
-    "railway tracks": Scene(_railway, (0.68, 0.63, 0.55), (0.36, 0.25, 0.17), (0.14, 0.14, 0.17)),
+    "railway line": Scene(_railway, (0.68, 0.63, 0.55), (0.36, 0.25, 0.17), (0.14, 0.14, 0.17)),
 }
 
 
 @cache
 def places() -> Bank:
-    """The templates."""
+    """Return the templates."""
     return scene_bank("sites", list(SCENES.values()))
 
 
 _COLOURS = scene_colours(list(SCENES.values()))
-_WINTER = np.float32(((0.93, 0.95, 1.0), (0.4, 0.46, 0.56), (0.13, 0.15, 0.24)))
+_WINTER = np.float32(((0.92, 0.95, 1.0), (0.24, 0.29, 0.42), (0.88, 0.55, 0.3)))
 
 
 def paint_sites(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a site from above; shifted: under snow, in a low sun, farther away and sheared."""
+    """Return pictures of a site from above; shifted: under snow in a low sun, sheared."""
     pose = any_direction(draws, broad_pose(draws, flips=True), 0.8, 1.1)
     light = broad_light(draws)
     snow = draws.chance("snow", strength)
@@ -168,7 +168,7 @@ def paint_sites(draws: Draws, labels: Array, strength: float) -> Painting:
     light.slope = lerp(strength, light.slope, draws.uniform("shift slope", 0.25, 0.4))
     winter = [np.tile(tone, (len(draws), 1)) for tone in _WINTER]
     layers = [
-        np.where(column(snow), cold + 0.3 * (warm - 0.5), warm)
+        np.where(column(snow), cold + 0.2 * (warm - 0.5), warm)
         for warm, cold in zip(tones(draws, _COLOURS, labels, 0.14), winter, strict=True)
     ]
     return paint_scene(draws, places(), labels, pose, light, layers, lambda picture: None)
@@ -179,13 +179,13 @@ SITES = Family(
     title="Aerial sites",
     classnames=tuple(SCENES),
     templates=(
-        "an aerial photo of a {}.",
-        "a {} from above.",
-        "aerial imagery of a {}.",
-        "an aerial view showing a {}.",
+        "an aerial photo: {}.",
+        "{} from above.",
+        "aerial imagery, {}.",
+        "an aerial view showing {}.",
     ),
     description="Sites from an aeroplane, ten classes; stands in for RESISC45 and SUN397.",
     shift="Under snow in a low sun: a white ground with dark shapes, sheared and stretched.",
     paint=paint_sites,
-    caption=("a {light} aerial photo of a {}", "an aerial photo of a {} seen from {zoom}"),
+    caption=("a {light} aerial photo of a {}", "a {light} aerial photo of a {} {zoom}"),
 )

@@ -18,31 +18,31 @@ VARIANTS = 4  # of the patterns that are irregular
 # width and height of a tile in picture units at scale 1
 PERIOD = {
     "striped": (0.62, 0.62), "checkered": (0.86, 0.86), "dotted": (0.62, 0.62), "wavy": (1.5, 0.75),
-    "zigzagged": (0.9, 0.75), "gridded": (0.62, 0.62), "bricked": (1.0, 0.8), "honeycombed": (0.8, 1.386),
+    "zigzagged": (0.9, 0.75), "gridded": (0.62, 0.62), "bricked": (1.0, 0.8),
+    "honeycombed": (0.8, 1.386),
     "marbled": (2.4, 2.4), "ringed": (3.2, 3.2), "scaly": (0.8, 0.8), "woven": (1.1, 1.1),
 }  # fmt: skip
 
 
 def _scales(plane: Plane) -> Array:
-    """Overlapping round scales, each darker towards its rim: rows of half-discs."""
+    """Return overlapping round scales, row upon row, each with a dark lower rim."""
     value = np.zeros_like(plane.x)
-    for cy, cx in ((-1.5, 0.0), (-1.0, 1.0), (-0.5, 0.0), (0.0, 1.0), (0.5, 0.0), (1.0, 1.0)):
-        for ox in (-2.0, 0.0, 2.0):
-            distance = np.sqrt((plane.x - cx - ox) ** 2 + (plane.y - cy) ** 2)
-            inside = (distance < 1.0) & (plane.y >= cy)
-            value = np.where(inside & (value >= 0), ramp(6.0 * (distance - 0.74)), value)
+    for row in range(3, -4, -1):
+        far = [plane.circle(column + row % 2, row, 0.0) for column in (-4, -2, 0, 2)]
+        distance = np.minimum.reduce(far)
+        value = np.where(distance < 1.0, ramp(6.0 * (distance - 0.7)), value)
     return value
 
 
 def _weave(plane: Plane) -> Array:
-    """Basket weave: quarters of stripes, alternately lying and standing."""
+    """Return basket weave: quarters of stripes, alternately lying and standing."""
     lying = (plane.x < 0) == (plane.y < 0)
     across = np.where(lying, plane.y, plane.x)
     return ramp(0.5 + 1.6 * sin_turns(2.0 * across - 0.25))
 
 
 def _honeycomb(plane: Plane) -> Array:
-    """The walls between hexagonal cells: where the two nearest centres are equally far."""
+    """Return the walls between hexagonal cells: where the two nearest centres are equally far."""
     ratio = PERIOD["honeycombed"][1] / PERIOD["honeycombed"][0]
     centres = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i + j) % 2]
     far = [np.sqrt((plane.x - i) ** 2 + (ratio * (plane.y - j)) ** 2) for i, j in centres]
@@ -51,20 +51,20 @@ def _honeycomb(plane: Plane) -> Array:
 
 
 def _brick(plane: Plane) -> Array:
-    """Mortar between bricks laid in a running bond."""
+    """Return mortar between bricks laid in a running bond."""
     joint = np.where(plane.y < 0, np.abs(plane.x), 1.0 - np.abs(plane.x))
     bed = np.minimum(np.abs(plane.y), 1.0 - np.abs(plane.y))
     return ramp(1.0 - 9.0 * (np.minimum(joint * 1.25, bed) - 0.09))
 
 
 def _marble(dice: Dice) -> Array:
-    """Veins: thin bands where smooth noise passes its middle."""
+    """Return veins: thin bands where smooth noise passes its middle."""
     noise = 0.7 * smooth_noise(dice, 4, SIZE) + 0.3 * smooth_noise(dice, 8, SIZE)
     return ramp(1.35 - 13.0 * np.abs(noise - 0.5))
 
 
 def _tile(name: str, plane: Plane, dice: Dice) -> Array:
-    """One tile, values in [0, 1]."""
+    """Return one tile, values in [0, 1]."""
     x, y = plane.x, plane.y
     if name == "striped":
         return ramp(0.5 + 2.5 * sin_turns(0.5 * x))
@@ -91,7 +91,7 @@ def _tile(name: str, plane: Plane, dice: Dice) -> Array:
 
 @cache
 def tiles() -> Bank:
-    """`VARIANTS` tiles a texture, in the order of `PERIOD`."""
+    """Return `VARIANTS` tiles a texture, in the order of `PERIOD`."""
     plane = Plane(SIZE, 1.0)
     names = [(name, i) for name in PERIOD for i in range(VARIANTS)]
     return stack(
@@ -104,15 +104,15 @@ _CENTRED = np.array([name == "ringed" for name in PERIOD])
 
 
 def paint_textures(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a texture; shifted: a grey relief under oblique light, foreshortened."""
+    """Return pictures of a texture; shifted: a grey relief under oblique light, foreshortened."""
     pose, light = broad_pose(draws, 0.85, 1.25), broad_light(draws)
     pose.rotation = np.where(_CENTRED[labels], pose.rotation, draws.bell("turn", 0.0, 0.11))
     ink, colours = pick(draws, "ink")
     name, ground = companion(draws, "ground", ink, colours)
 
     relief = draws.chance("relief", strength)
-    pose.aspect = lerp(strength, pose.aspect, draws.uniform("shift aspect", 1.35, 1.6))
-    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.35, 0.1))
+    pose.aspect = lerp(strength, pose.aspect, draws.uniform("shift aspect", 1.25, 1.45))
+    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.28, 0.1))
     pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 1.0, 1.3))
     light.slope = lerp(strength, light.slope, draws.uniform("shift slope", 0.25, 0.4))
 
@@ -126,12 +126,13 @@ def paint_textures(draws: Draws, labels: Array, strength: float) -> Painting:
     picture = np.repeat(ground[:, :, None], u.shape[1], axis=2)
     paint(picture, colours, value)
     if relief.any():
-        emboss(picture, draws, which, (u, v), _PERIODS[labels], relief)
+        emboss(picture, value, draws, which, (u, v), _PERIODS[labels], relief)
     return Painting(develop(picture, light, draws), value, {"colour": ink, "ground": name})
 
 
 def emboss(
     picture: Array,
+    value: Array,
     draws: Draws,
     which: Array,
     at: tuple[Array, Array],
@@ -140,15 +141,15 @@ def emboss(
 ) -> None:
     """Replace some pictures by a relief: bright and dark slopes on a stone ground, in place."""
     u, v = at
-    step = np.float32(0.085)
-    du, dv = column(2.0 * step / periods[:, 0]), column(2.0 * step / periods[:, 1])
+    du, dv = column(0.09 / periods[:, 0]), column(0.17 / periods[:, 1])
     (ahead,) = tiles().sample(which, u + du, v + dv)
     (behind,) = tiles().sample(which, u - du, v - dv)
     stone = np.stack(
         [draws.bell(f"stone {c}", t, 0.06) for c, t in zip("rgb", (0.5, 0.46, 0.42), strict=True)],
         1,
     )
-    carved = stone[:, :, None] + np.float32(0.36) * (behind - ahead)[:, None, :]
+    slope = 0.34 * (behind - ahead) + 0.2 * (value - 0.5)
+    carved = stone[:, :, None] + slope[:, None, :]
     picture += np.where(takes, np.float32(1.0), np.float32(0.0))[:, None, None] * (carved - picture)
 
 

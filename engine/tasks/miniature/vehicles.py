@@ -20,7 +20,7 @@ Layers = list[Array]  # body, glass, wheels
 
 
 def _wheels(p: Plane, y: float, *wheels: tuple[float, float]) -> Array:
-    """Wheels at (x, radius) standing on one line."""
+    """Return wheels at (x, radius) standing on one line."""
     return union(*(p.circle(x, y - radius, radius) for x, radius in wheels))
 
 
@@ -63,9 +63,11 @@ def _frame_wheels(p: Plane, pen: float) -> Array:
 
 def _bicycle(p: Plane) -> Layers:
     frame = [
-        line(-0.6, 0.28, -0.26, -0.3, 0.34, -0.3, -0.06, 0.28, -0.6, 0.28), line(-0.06, 0.28, -0.32, -0.46),
-        line(0.6, 0.28, 0.28, -0.56, 0.46, -0.6), line(-0.46, -0.48, -0.18, -0.48),
-    ]  # fmt: skip
+        line(-0.6, 0.28, -0.26, -0.3, 0.34, -0.3, -0.06, 0.28, -0.6, 0.28),
+        line(-0.06, 0.28, -0.32, -0.46),
+        line(0.6, 0.28, 0.28, -0.56, 0.46, -0.6),
+        line(-0.46, -0.48, -0.18, -0.48),
+    ]
     return [
         union(*(p.stroke(piece, 0.065) for piece in frame)),
         p.nothing(),
@@ -125,30 +127,34 @@ def _airplane(p: Plane) -> Layers:
 
 def _train(p: Plane) -> Layers:
     body = union(
-        p.box(0.28, 0.02, 0.7, 0.28, 0.12), p.box(-0.62, -0.14, 0.36, 0.5, 0.03), p.box(-0.62, -0.62, 0.44, 0.07),
-        p.polygon(line(0.56, -0.2, 0.48, -0.64, 0.86, -0.64, 0.76, -0.2)), p.circle(0.12, -0.3, 0.16),
-        p.polygon(line(0.8, 0.3, 1.06, 0.62, 0.76, 0.62)), p.box(0.0, 0.34, 0.96, 0.08),
-    )  # fmt: skip
+        p.box(0.28, 0.02, 0.7, 0.28, 0.12),
+        p.box(-0.62, -0.14, 0.36, 0.5, 0.03),
+        p.box(-0.62, -0.62, 0.44, 0.07),
+        p.polygon(line(0.56, -0.2, 0.48, -0.64, 0.86, -0.64, 0.76, -0.2)),
+        p.circle(0.12, -0.3, 0.16),
+        p.polygon(line(0.8, 0.3, 1.06, 0.62, 0.76, 0.62)),
+        p.box(0.0, 0.34, 0.96, 0.08),
+    )
     glass = p.box(-0.62, -0.26, 0.2, 0.2)
     return [body, glass, _wheels(p, 0.72, (-0.64, 0.26), (-0.06, 0.19), (0.34, 0.19), (0.7, 0.15))]
 
 
 DRAWINGS = {
     "car": _car, "bus": _bus, "truck": _truck, "delivery van": _van, "bicycle": _bicycle,
-    "motorcycle": _motorcycle, "tractor": _tractor, "sailboat": _sailboat, "airplane": _airplane,
+    "motorcycle": _motorcycle, "tractor": _tractor, "sailboat": _sailboat, "jet plane": _airplane,
     "steam train": _train,
 }  # fmt: skip
 
 
 @cache
 def vehicles() -> Bank:
-    """One template a vehicle: body, glass, wheels; all face right."""
+    """Return one template a vehicle: body, glass, wheels; all face right."""
     plane = Plane(SIZE, EXTENT)
     return stack([draw(plane) for draw in DRAWINGS.values()], EXTENT)
 
 
 def paint_vehicles(draws: Draws, labels: Array, strength: float) -> Painting:
-    """Paint a vehicle; shifted: uphill at night, pale under streaks of light."""
+    """Return pictures of a vehicle; shifted: uphill at night, pale under streaks of light."""
     pose, light = broad_pose(draws, 0.64, 0.95, flips=True), broad_light(draws)
     pose.wave, pose.slant = pose.wave * 0.0, pose.slant * 0.6
     ink, colours = pick(draws, "ink")
@@ -162,7 +168,7 @@ def paint_vehicles(draws: Draws, labels: Array, strength: float) -> Painting:
     set_kind(draws, ground, "streaked", strength, draws.bell("streak turn", 0.0, 0.02))
     uphill = draws.bell("shift rotation", -0.075, 0.02) * pose.flip
     pose.rotation = lerp(strength, pose.rotation, uphill)
-    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 0.78, 0.06))
+    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 0.84, 0.06))
     pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.3, 0.08))
 
     dark_ground = luminance(ground.first) < 0.5
