@@ -4,6 +4,7 @@ DEMO_READING: "linear" (default) or "nonlinear"; DEMO_CONVENTION: "sum" (default
 DEMO_IMAGES: images a task (500); DEMO_DELAY: seconds the non-linear reading computes (0).
 """
 
+import json
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from alpha_demo_data import CLASSES, SLIDERS, demo_tasks  # noqa: E402
+from alpha_demo_data import SLIDERS, demo_tasks  # noqa: E402
 
 from app.components.alpha import Preset, alpha_widget, pack, read_state  # noqa: E402
 
@@ -75,4 +76,4 @@ if state.pin:
 if state.unpin:
     st.session_state.pins = [pin for pin in pins if pin["name"] != state.unpin]
     st.rerun()
-st.sidebar.json({"alphas": state.alphas, "classes": CLASSES}, expanded=True)
+st.sidebar.code(json.dumps(state.alphas, indent=1), language=None)

@@ -34,13 +34,27 @@ def raw_scores(e: int, images: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, scores
 
 
-def exact_right(e: int, images: int, coefficients) -> int:
-    """How many images are right, written with numpy in the engine's order."""
+def exact_right(e: int, images: int, coefficients, saturating: bool = False) -> int:
+    """How many images are right, written with numpy in the engine's order.
+
+    With ``saturating``, of the demo's non-linear model: float32 scores, tanh of each coefficient.
+    """
     labels, scores = raw_scores(e, images)
+    if saturating:
+        merged = saturated(scores, coefficients)
+        return int((merged.argmax(axis=1) == labels).sum())
     merged = scores[0].astype(np.float64)
     for t, coefficient in enumerate(coefficients):
         merged = merged + coefficient * scores[1 + t].astype(np.float64)
     return int((merged.argmax(axis=1) == labels).sum())
+
+
+def saturated(scores: np.ndarray, coefficients) -> np.ndarray:
+    """The demo's non-linear model: each task vector's effect flattens out."""
+    merged = scores[0].copy()
+    for t, coefficient in enumerate(coefficients):
+        merged += np.float32(np.tanh(coefficient)) * scores[1 + t]
+    return merged
 
 
 def demo_tasks(images: int, anchor: Mapping[str, float] | None = None) -> list[EvaluatedTask]:
@@ -51,9 +65,7 @@ def demo_tasks(images: int, anchor: Mapping[str, float] | None = None) -> list[E
         extra = {}
         if anchor is not None:
             extra = {"zeroshot_predictions": scores[0].argmax(1), "single_accuracy": 0.93}
-            scores = scores.copy()
-            for t, slider in enumerate(SLIDERS):
-                scores[0] += np.float32(np.tanh(anchor[slider])) * scores[1 + t]
+            scores = np.concatenate([saturated(scores, anchor.values())[None], scores[1:]])
         pictures, indices = _pictures(e, images)
         tasks.append(
             EvaluatedTask(

@@ -43,16 +43,20 @@ class AlphaWidget {
       this.digest = header.digest;
       this.reading = header.reading;
     }
-    this.describe();
     this.readTheme();
+    this.describe();
     this.update();
   }
 
   /** A new revision moves the sliders, unless a hand is on one of them. */
   adoptAlphas(header) {
-    if (header.revision === this.revision && this.alphas.length === header.sliders.length) return;
-    if (!this.dragging || this.alphas.length !== header.sliders.length) this.alphas = [...header.alphas];
+    const names = header.sliders.map((slider) => slider.name).join("\n");
+    const same = names === this.names;
+    this.names = names;
+    if (same && header.revision === this.revision) return;
     this.revision = header.revision;
+    if (same && this.dragging) return;
+    this.alphas = [...header.alphas];
     this.committed = true;
   }
 
@@ -184,7 +188,7 @@ class AlphaWidget {
     this.showStatus();
     updateCurve(this.view.plots.curve, this.alphas, this.readout);
     this.showTask();
-    updatePins(this.now, this.metrics());
+    updatePins(this.now, this.metrics(), this.alphas);
     this.publish(performance.now() - start);
   }
 
@@ -205,8 +209,11 @@ class AlphaWidget {
       updateBar(row, accuracy, zeroshot, single, wilson(right, n));
       row.node.classList.toggle("selected", row.task === this.selected);
       row.nameButton.setAttribute("aria-pressed", String(row.task === this.selected));
+      if (this.committed) row.bar.setAttribute("aria-label", this.describeBar(row).join("; "));
     }
-    updateBar(this.view.master, this.readout.absolute ?? 0, this.means.zeroshot, this.means.single, null);
+    const { master } = this.view;
+    updateBar(master, this.readout.absolute ?? 0, this.means.zeroshot, this.means.single, null);
+    if (this.committed) master.bar.setAttribute("aria-label", `Mean accuracy ${percent(this.readout.absolute)} %`);
   }
 
   showTiles() {

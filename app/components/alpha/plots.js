@@ -12,9 +12,10 @@ function buildPlots() {
   const curve = { svg: svg("svg", { viewBox: `0 0 ${CURVE.width} ${CURVE.height}`, role: "img", "data-testid": "curve" }), legend: el("div", { class: "legend" }) };
   curve.node = el("section", { class: "curve" }, caption("Accuracy against a shared alpha"), curve.svg, curve.legend);
   const confusion = { title: caption("", "confusion-title"), canvas: el("canvas", { role: "img", "data-testid": "confusion" }), note: el("div", { class: "note" }) };
-  confusion.node = el("section", { class: "confusion" }, confusion.title, confusion.canvas, confusion.note);
-  const pictures = { title: caption("", "pictures-title"), grid: el("div", { class: "grid", "data-testid": "pictures" }), frames: [], task: null };
-  pictures.node = el("section", { class: "pictures" }, pictures.title, pictures.grid);
+  const key = el("div", { class: "key note" }, "rows true, columns predicted", el("span", { class: "ramp" }, "0"), el("i", { style: `background: linear-gradient(to right, ${CIVIDIS.map((_, i) => cividis(i / (CIVIDIS.length - 1))).join(", ")})` }), el("span", {}, "100 % of the row"));
+  confusion.node = el("section", { class: "confusion" }, confusion.title, confusion.canvas, key, confusion.note);
+  const pictures = { title: caption("", "pictures-title"), note: el("div", { class: "note" }), grid: el("div", { class: "grid", "data-testid": "pictures" }), frames: [], task: null };
+  pictures.node = el("section", { class: "pictures" }, el("div", { class: "heading" }, pictures.title, pictures.note), pictures.grid);
   return { curve, confusion, pictures };
 }
 
@@ -39,6 +40,7 @@ function drawCurve(plot, header) {
   const scales = curveScales(header);
   const { x, y, low, high, top } = scales;
   const parts = [];
+  plot.chosen = null;
   for (let value = 0; value <= top + 1e-9; value += 0.25) {
     parts.push(svg("line", { class: "gridline", x1: x(low), x2: x(high), y1: y(value), y2: y(value) }));
     parts.push(svg("text", { class: "tick", x: CURVE.left - 6, y: y(value) + 3.5, "text-anchor": "end" }, String(Math.round(100 * value))));
@@ -51,7 +53,8 @@ function drawCurve(plot, header) {
   if (header.chosen !== null) {
     const at = x(header.chosen);
     parts.push(svg("line", { class: "chosen", x1: at, x2: at, y1: y(0), y2: y(top) }));
-    parts.push(svg("text", { class: "tick chosen", x: at + 4, y: y(0) - 4 }, `chosen ${decimal(header.chosen)}`));
+    plot.chosen = { at, label: svg("text", { class: "tick chosen", y: y(0) - 4 }, `chosen ${decimal(header.chosen)}`) };
+    parts.push(plot.chosen.label);
   }
   for (const kind of ["normalized", "absolute"]) {
     const points = header.curve.map((point) => `${x(point.alpha)},${y(point[kind])}`);
@@ -90,14 +93,19 @@ function updateCurve(plot, alphas, readout) {
   plot.cross.classList.toggle("mixed", !equal);
   const outside = mean < low ? "◂ " : mean > high ? "▸ " : "";
   setText(plot.label, `${outside}${equal ? "α" : "mean of the sliders"} ${decimal(mean)}`);
-  const late = at > CURVE.width * 0.62;
-  plot.label.setAttribute("x", at + (late ? -6 : 6));
-  plot.label.setAttribute("text-anchor", late ? "end" : "start");
+  placeLabel(plot.label, at, at > CURVE.width * 0.62);
+  // out of the cross-hair's way, unless there is no room on that side
+  if (plot.chosen) placeLabel(plot.chosen.label, plot.chosen.at, at >= plot.chosen.at ? plot.chosen.at > 110 : plot.chosen.at > CURVE.width - 80);
   for (const kind of ["absolute", "normalized"]) {
     const value = readout[kind];
     plot.live[kind].style.display = value === null ? "none" : "";
     if (value !== null) plot.live[kind].setAttribute("transform", `translate(${at},${y(value)})`);
   }
+}
+
+function placeLabel(label, at, toTheLeft) {
+  label.setAttribute("x", at + (toTheLeft ? -6 : 6));
+  label.setAttribute("text-anchor", toTheLeft ? "end" : "start");
 }
 
 // ---- confusion of one task
@@ -144,8 +152,8 @@ function drawConfusion(plot, task, right, text) {
   setText(plot.title, `Confusion: ${task.title}, ${right} of ${task.n} right`);
   const names = task.classes;
   setText(plot.note, worst.count
-    ? `Most confused: ${names[worst.row]} taken for ${names[worst.column]}, ${worst.count} of ${worst.total}. Rows: true class; columns: predicted, same order.`
-    : "No image is confused. Rows: true class; columns: predicted, same order.");
+    ? `Most confused: ${names[worst.row]} taken for ${names[worst.column]}, ${worst.count} of ${worst.total}.`
+    : "No image is confused.");
   plot.canvas.setAttribute("aria-label", `${plot.title.textContent}. ${plot.note.textContent}`);
 }
 
@@ -219,5 +227,6 @@ function updatePictures(plot, task, key) {
     setText(frame.caption, task.classes[predicted]);
     frame.node.title = `true: ${task.classes[truth]}; predicted: ${task.classes[predicted]}${changed ? (right ? "; wrong at alpha 0" : "; right at alpha 0") : ""}`;
   }
-  setText(plot.title, `${task.title}, examples. Against alpha 0, of all ${task.n}: ▲ ${gained} became right, ▼ ${lost} became wrong`);
+  setText(plot.title, plot.frames.length ? `Examples: ${task.title}` : `Against α = 0: ${task.title}`);
+  setText(plot.note, `of all ${task.n}, against α = 0: ▲ ${gained} became right, ▼ ${lost} wrong`);
 }

@@ -64,7 +64,7 @@ function buildMaster() {
   const slider = buildSlider("all task vectors", "all");
   const bar = buildBar("all");
   const mixed = el("span", { class: "mixed", hidden: true, title: "The sliders differ: this is their mean. Moving it sets them all." }, "mixed");
-  const node = el("div", { class: "row master" }, el("div", { class: "name" }, "All together ", mixed), slider.rangeBox, slider.number, bar.bar, bar.value);
+  const node = el("div", { class: "row master" }, el("div", { class: "name" }, "All ", mixed), slider.rangeBox, slider.number, bar.bar, bar.value);
   return { node, mixed, ...slider, ...bar };
 }
 
@@ -85,7 +85,7 @@ function buildAxisRow() {
 function buildTile(label, testid, explanation) {
   const value = el("output", { class: "big", "data-testid": testid });
   const note = el("div", { class: "note" });
-  const node = el("div", { class: "tile", title: explanation }, el("div", { class: "label" }, label), el("div", { class: "figure" }, value, el("span", { class: "unit" }, "%")), note);
+  const node = el("div", { class: `tile ${testid}`, title: explanation }, el("div", { class: "label" }, label), el("div", { class: "figure" }, value, el("span", { class: "unit" }, "%")), note);
   return { node, value, note };
 }
 
@@ -131,10 +131,9 @@ function buildView(root, header) {
     el(
       "div",
       { class: "board" },
-      el("div", { class: "table" }, buildAxisRow(), master.node, ...rows.map((row) => row.node), buildLegend()),
+      el("div", { class: "table" }, buildAxisRow(), master.node, ...rows.map((row) => row.node), buildLegend(), plots.pictures.node),
       el("div", { class: "side" }, plots.curve.node, plots.confusion.node),
     ),
-    plots.pictures.node,
     pins,
     tip,
   );
@@ -161,7 +160,7 @@ function updateBar(parts, accuracy, zeroshot, single, interval) {
 /** Show an alpha on a slider and its box, leaving alone the box being typed in. */
 function updateSlider(slider, alpha) {
   const shown = alpha.toFixed(2).replace("-0.00", "0.00");
-  if (slider.range.value !== shown) slider.range.value = shown;
+  if (Number(slider.range.value) !== Number(shown)) slider.range.value = shown;
   if (slider.number.value !== shown && slider.number.getRootNode().activeElement !== slider.number) slider.number.value = shown;
   slider.rangeBox.style.setProperty("--at", ((alpha + 1) / 3).toFixed(4));
   slider.range.setAttribute("aria-valuetext", `alpha ${shown}`);
