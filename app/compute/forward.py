@@ -1,25 +1,24 @@
-"""The merged model itself: one forward pass over images at given alphas, exact for any reading."""
+"""The merged non-linear model itself: forward passes over test images at given alphas, exact."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import streamlit as st
 
 from app.compute import models
 from app.compute.background import Work
 from app.compute.catalogue import Checkpoint
 
 SAMPLE = 250  # images a task on the page's sample; the whole split follows
-_BATCH = 250
 
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """What the merged non-linear model answers on one task.
+    """What a merged model answers on one task.
 
     Attributes:
-        scores: Features times the head's unit rows, before normalisation, shape (N, C): logits up
-            to a positive factor an image.
+        scores: Class scores, shape (N, C): logits up to a positive factor an image.
         labels: Shape (N,).
         split_digest: Of images and labels.
     """
@@ -29,63 +28,82 @@ class Forward:
     split_digest: str
 
     @property
-    def accuracy(self) -> float:
-        """Top-1 accuracy, a fraction; ties go to the lowest class."""
-        from engine.evaluate import accuracy
-
-        return accuracy(*_tensors(self.scores, self.labels))
+    def correct(self) -> int:
+        """How many are right; ties go to the lowest class."""
+        return int((self.scores.argmax(axis=1) == self.labels).sum())
 
 
-def _tensors(*arrays: np.ndarray):
-    import torch
+@st.cache_data(max_entries=64, show_spinner=False)
+def sample(
+    encoder_name: str,
+    encoder_digest: str,
+    coefficients: tuple[tuple[str, str, float], ...],
+    references: tuple[str, ...],
+    limit: int | None,
+    home: str,
+    _checkpoints: Mapping[str, Checkpoint],
+) -> list[Forward]:
+    """Run a merged model on the first images of each task, now: a visitor waits.
 
-    return tuple(torch.from_numpy(array) for array in arrays)
+    Args:
+        encoder_name: Of the encoder.
+        encoder_digest: Of its weights.
+        coefficients: Task, digest of its checkpoint, what it is multiplied with.
+        references: Evaluated tasks, as ``load_task`` takes them.
+        limit: Images a task.
+        home: Of the store.
+        _checkpoints: Those of ``coefficients``, by task.
+
+    Returns:
+        One answer a task, in order.
+    """
+    factors = {task: factor for task, _, factor in coefficients}
+    return run(encoder_name, _checkpoints, factors, references, limit)
 
 
-def merged(
+def run(
     encoder_name: str,
     checkpoints: Mapping[str, Checkpoint],
     coefficients: Mapping[str, float],
-    references: Mapping[str, str],
+    references: tuple[str, ...],
     limit: int | None,
     work: Work | None = None,
-) -> dict[str, Forward]:
-    """Run the non-linear merged model on the test images of tasks.
+) -> list[Forward]:
+    """Run a merged model on test images.
 
     Args:
         encoder_name: Of the encoder.
         checkpoints: Task vectors by name.
-        coefficients: What each is multiplied with, the convention applied.
-        references: Evaluated tasks, name to ``load_task``'s argument.
+        coefficients: What each is multiplied with; those not named are left out.
+        references: Evaluated tasks.
         limit: Images a task; the whole split with None.
         work: Given for background work: told of the progress, and visitors go before it.
 
     Returns:
-        By evaluated task.
+        One answer a task, in order.
     """
     from engine.task_vectors import combine
 
     encoder = models.encoder(encoder_name)
-    taus = models.vectors(list(checkpoints.values()))
+    taus = {name: models.vector(checkpoints[name].digest) for name in coefficients}
     theta = combine(encoder.theta0, taus, dict(coefficients))
-    answers = {}
-    for done, (name, reference) in enumerate(references.items()):
+    answers = []
+    for done, reference in enumerate(references):
         if work is not None:
-            work.step(done, len(references), f"{name}: whole split")
-        answers[name] = _one(encoder, theta, reference, limit, work)
+            work.step(done, len(references), models.task(reference).title)
+        answers.append(_answer(encoder, theta, reference, limit, work is not None))
     return answers
 
 
-def _one(encoder, theta, reference: str, limit: int | None, work: Work | None) -> Forward:
-    """Run one task in batches."""
-    import torch
+def _answer(encoder, theta, reference: str, limit: int | None, polite: bool) -> Forward:
+    """Return one task's answer."""
+    from engine.evaluate import nonlinear_scores
 
     split = models.split(reference, "test", encoder.image_size, limit)
-    head = models.head(encoder, reference)
-    parts = []
-    for images in split.images.split(_BATCH):
-        held = models.lock().foreground if work is None else models.lock().background
-        with held(), torch.inference_mode():
-            features = encoder.features(theta, encoder.preprocess(images))
-            parts.append((features @ head.T).float().cpu())
-    return Forward(torch.cat(parts).numpy(), split.labels.numpy(), split.digest)
+    head = encoder.head(models.task(reference))
+    if polite:
+        scores = nonlinear_scores(models.Polite(encoder), theta, split.images, head)
+    else:
+        with models.lock().foreground():
+            scores = nonlinear_scores(encoder, theta, split.images, head)
+    return Forward(scores.numpy(), split.labels.numpy(), split.digest)

@@ -1,7 +1,7 @@
-"""Encoders, images and task vectors in memory: loaded once, shared by all visitors, never changed."""
+"""Encoders, images and task vectors in memory: loaded once, shared by all, never changed."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,7 +19,7 @@ class ModelLock:
         self._waiting = 0
 
     @contextmanager
-    def foreground(self) -> Iterator[None]:
+    def foreground(self) -> Generator[None]:
         """Hold the models for something a visitor waits for."""
         with self._condition:
             self._waiting += 1
@@ -29,14 +29,14 @@ class ModelLock:
         yield from self._held()
 
     @contextmanager
-    def background(self) -> Iterator[None]:
+    def background(self) -> Generator[None]:
         """Hold the models for one short piece of background work."""
         with self._condition:
             self._condition.wait_for(lambda: not self._busy and not self._waiting)
             self._busy = True
         yield from self._held()
 
-    def _held(self) -> Iterator[None]:
+    def _held(self) -> Generator[None]:
         try:
             yield
         finally:
@@ -49,6 +49,24 @@ class ModelLock:
 def lock() -> ModelLock:
     """Return the lock of all models: they share the same few cores, or the same GPU."""
     return ModelLock()
+
+
+class Polite:
+    """An encoder for background work: it asks for the models batch by batch.
+
+    The tower holds its parameters only during a call, so two threads may never be in it at once.
+    """
+
+    def __init__(self, encoder) -> None:
+        self._encoder = encoder
+
+    def __getattr__(self, name: str):
+        return getattr(self._encoder, name)
+
+    def features(self, theta, x):
+        """Return the encoder's features, when no visitor waits for the models."""
+        with lock().background():
+            return self._encoder.features(theta, x)
 
 
 def device() -> str:

@@ -4,7 +4,7 @@ They are kept in the store (kind "responses"), so that a view is slow once; what
 task vectors serves every part of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from app.compute.background import Work
 from app.compute.catalogue import Checkpoint
 
 SAMPLE = 500  # images a task
-_CHUNK = 125  # images between two steps of a progress bar; the models are free in between
+_CHUNK = 125  # images between two steps of a progress bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,7 @@ class TaskScores:
         classnames: C names.
         labels: Class indices, shape (N,).
         scores: float32, shape (1 + T, N, C): of f(x; theta_0), then of each J tau_t.
-        split_digest: Of the images and labels these are of.
-        split_size: Images in the whole split; N is at most this.
+        split_digest: Of the images and labels these were first computed on.
     """
 
     name: str
@@ -39,7 +38,20 @@ class TaskScores:
     labels: np.ndarray
     scores: np.ndarray
     split_digest: str
-    split_size: int | None = None
+
+    def readings(self, names: Sequence[str]):
+        """Return what the engine's measures take.
+
+        The scores stand in the place of features, with the identity for a head.
+        """
+        import torch
+
+        from engine.responses import Responses
+
+        planes = torch.from_numpy(self.scores)
+        head = torch.eye(len(self.classnames))
+        labels = torch.from_numpy(self.labels)
+        return Responses(self.name, "", tuple(names), planes[0], planes[1:], labels, head)
 
     def first(self, n: int) -> "TaskScores":
         """Return the first n images alone."""
@@ -51,7 +63,6 @@ class TaskScores:
             self.labels[:n],
             self.scores[:, :n],
             self.split_digest,
-            self.split_size,
         )
 
 
@@ -113,20 +124,20 @@ def _find(encoder, split, checkpoints: Mapping[str, Checkpoint]) -> np.ndarray |
 
 
 def _compute(encoder, task, split, checkpoints, work: Work, base: int, total: int) -> np.ndarray:
-    """Compute scores in chunks, leaving the models to visitors in between."""
+    """Return scores computed in chunks, so that progress is seen and the work can be left."""
     from dataclasses import replace
 
     from engine.responses import responses
 
     taus = models.vectors(list(checkpoints.values()))
+    polite = models.Polite(encoder)
     parts = []
     N = len(split.labels)
     for start in range(0, N, _CHUNK):
         work.step(base + start, total, f"{task.title}: {start} of {N} images")
         end = min(N, start + _CHUNK)
         chunk = replace(split, images=split.images[start:end], labels=split.labels[start:end])
-        with models.lock().background():
-            parts.append(responses(encoder, task, chunk, taus).scores().cpu().numpy())
+        parts.append(responses(polite, task, chunk, taus).scores().numpy())
     return np.concatenate(parts, axis=1)
 
 
