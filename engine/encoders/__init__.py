@@ -5,8 +5,7 @@ import torch
 from engine.encoders.attention import plain_attention
 from engine.encoders.encoder import Encoder
 from engine.encoders.heads import TextTower
-from engine.encoders.miniature import NAME, RANDOM_NAME, load_miniature, random_initialisation
-from engine.errors import UsageError
+from engine.encoders.miniature import NAME, RANDOM_NAME, load_stored, random_initialisation
 from engine.store import Store
 
 __all__ = [
@@ -37,17 +36,12 @@ def load_encoder(name: str, store: Store, device: torch.device | str = "cpu") ->
         CheckpointError: If they are damaged.
         ParameterMismatchError: If they are those of another architecture.
     """
-    if name in {NAME, RANDOM_NAME}:
-        encoder = load_miniature(store, name)
-    elif ":" in name:
+    if ":" in name:
         from engine.encoders.towers import load_open_clip
 
         encoder = load_open_clip(name)
     else:
-        raise UsageError(
-            f"no encoder is called {name!r}; choose {NAME}, {RANDOM_NAME}, or an open_clip model "
-            "with its weights, such as ViT-B-32-quickgelu:openai or ViT-B-32-quickgelu:random"
-        )
+        encoder = load_stored(store, name)
     return encoder if torch.device(device).type == "cpu" else encoder.to(device)
 
 

@@ -1,6 +1,6 @@
 """Self-attention with torch's own parameter names that can be differentiated forward."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -14,7 +14,7 @@ _plain: ContextVar[bool] = ContextVar("plain_attention", default=False)
 
 
 @contextmanager
-def plain_attention() -> Iterator[None]:
+def plain_attention() -> Generator[None]:
     """Write attention as matrix products in this thread while the context lasts.
 
     The fused kernels have no forward-mode rule and no batching rule; matrix products have both.

@@ -148,6 +148,6 @@ class Encoder:
 
 
 def _moved(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """Move a buffer or frozen parameter; integers keep their type."""
+    """Return a buffer or frozen parameter elsewhere; integers keep their type."""
     moved = tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype)
     return nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved

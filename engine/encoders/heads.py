@@ -54,7 +54,12 @@ class TextTower:
         return self._heads[key]
 
     def _make(self, classnames: tuple[str, ...], templates: tuple[str, ...]) -> Tensor:
-        """Embed class by class, so that a class has the same bits in any task."""
+        """Return a head made class by class, so that a class has the same bits in any task.
+
+        Raises:
+            UsageError: If there is nothing to embed.
+            MissingDataError: If the text tower was freed.
+        """
         if not classnames or not templates or any("{}" not in t for t in templates):
             raise UsageError(
                 f"a head needs class names and templates that each hold {{}}, got "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.encoders.encoder import Encoder
 from engine.errors import CheckpointError, UsageError
-from engine.store import Store
+from engine.store import Entry, Store
 
 NAME = "miniature"
 RANDOM_NAME = "miniature-random"
@@ -31,36 +31,32 @@ CONFIG = {
 }
 
 
-def load_miniature(store: Store, name: str = NAME) -> Encoder:
-    """Load the miniature or its randomly initialised twin.
+def load_stored(store: Store, name: str = NAME) -> Encoder:
+    """Load an encoder whose weights are in the store: the miniature or its untrained twin.
 
-    The twin has its own image tower and the text tower of the pre-trained miniature, so that both
-    share their frozen heads.
+    An entry that holds an image tower only names in ``meta["text"]`` the encoder whose text tower
+    it shares, and so its frozen heads.
 
     Args:
         store: Where the weights are kept.
-        name: ``miniature`` or ``miniature-random``.
+        name: What the entry's meta calls it.
 
     Returns:
         The encoder, in float32 on the CPU; the stored float16 values are its weights.
 
     Raises:
-        UsageError: If the name is another.
-        MissingDataError: If the weights have not been made.
+        UsageError: If nothing in the store has that name and it is no miniature.
+        MissingDataError: If a miniature's weights have not been made.
         CheckpointError: If the entry is damaged or says nothing about its configuration.
         ParameterMismatchError: If the weights do not fit the configuration.
     """
     from engine.encoders.towers import build_model, load_weights, make_encoder
 
-    if name not in {NAME, RANDOM_NAME}:
-        raise UsageError(f"no miniature is called {name!r}; choose {NAME} or {RANDOM_NAME}")
-    hint = f"the encoder {NAME} is not on disk; make it with `{HINT}`"
-    entry = store.one("encoder", hint, name=NAME)
-    weights, config = store.get(entry), _config(entry.meta)
-    if name == RANDOM_NAME:
-        entry = store.one("encoder", hint.replace(NAME, RANDOM_NAME), name=RANDOM_NAME)
-        weights = {k: v for k, v in weights.items() if not k.startswith("visual.")}
-        weights |= store.get(entry)
+    entry = _entry(store, name)
+    config, weights = _config(entry), store.get(entry)
+    if not any(not key.startswith("visual.") for key in weights):
+        whole = store.get(_entry(store, entry.meta.get("text", NAME)))
+        weights |= {k: v for k, v in whole.items() if not k.startswith("visual.")}
     model = build_model(config)
     load_weights(model, weights, f"the stored encoder {name}")
     return make_encoder(name, model, config, tokenizer(config))
@@ -115,11 +111,32 @@ def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _config(meta: Mapping) -> dict:
-    """Read the configuration an entry was made with."""
-    config = meta.get("config")
+def _entry(store: Store, name: str) -> Entry:
+    """Return the newest entry of that name.
+
+    Raises:
+        UsageError: If nothing has that name and it is no miniature.
+    """
+    if name not in {NAME, RANDOM_NAME} and not store.find("encoder", name=name):
+        raise UsageError(
+            f"no encoder is called {name!r}; choose {NAME}, {RANDOM_NAME}, or an open_clip model "
+            "with its weights, such as ViT-B-32-quickgelu:openai or ViT-B-32-quickgelu:random"
+        )
+    return store.one(
+        "encoder", f"the encoder {name} is not on disk; make it with `{HINT}`", name=name
+    )
+
+
+def _config(entry: Entry) -> dict:
+    """Return the configuration an entry was made with.
+
+    Raises:
+        CheckpointError: If it does not say.
+    """
+    config = entry.meta.get("config")
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
         raise CheckpointError(
-            f"the stored encoder {NAME} does not say its configuration; make it again with `{HINT}`"
+            f"the stored encoder {entry.meta.get('name')} does not say its configuration; "
+            f"make it again with `{HINT}`"
         )
     return config

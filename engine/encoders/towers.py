@@ -190,7 +190,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
 
 
 def _load_tag(name: str, architecture: str, tag: str, config: dict) -> Encoder:
-    """Load published weights; the kind of GELU must be the one they were trained with."""
+    """Return the encoder of published weights.
+
+    Raises:
+        UsageError: If the tag is unknown or was trained with the other kind of GELU.
+        MissingDataError: If the weights are out of reach.
+        CheckpointError: If they are damaged.
+    """
     published = get_pretrained_cfg(architecture, tag)
     if not published:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -229,7 +235,11 @@ def _load_tag(name: str, architecture: str, tag: str, config: dict) -> Encoder:
 
 
 def _seed(name: str, source: str) -> int:
-    """Read the seed of ``random`` or ``random:SEED``."""
+    """Return the seed of ``random`` or ``random:SEED``.
+
+    Raises:
+        UsageError: If it is no number.
+    """
     text = source.removeprefix("random").removeprefix(":") or "0"
     if not text.isdecimal():
         raise UsageError(f"{name} names no seed: expected random or random:NUMBER, got {source!r}")
@@ -237,7 +247,7 @@ def _seed(name: str, source: str) -> int:
 
 
 def _empty_tower(tower: nn.Module) -> dict[str, Tensor]:
-    """Take the trainable parameters out of a tower, leaving empty ones of the same shapes."""
+    """Return the trainable parameters of a tower, which keeps empty ones of the same shapes."""
     theta0 = {}
     for prefix, module in tower.named_modules():
         for key, parameter in list(module._parameters.items()):

@@ -120,7 +120,7 @@ def linear_gradient(
 def _expand(
     features: Features, theta: Parameters, taus: Sequence[Parameters], x: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run the trunk on parameters that carry the task vectors as tangents."""
+    """Return the trunk of parameters that carry the task vectors as tangents."""
     for k, tau in enumerate(taus):
         check_same_parameters(f"task vector {k + 1} of {len(taus)}", tau, theta)
     if not taus:

@@ -27,7 +27,7 @@ class Dual(Tensor):
     tangents: tuple[Tensor, ...]
 
     def __hash__(self) -> int:
-        """Tell tensors apart by identity, as torch does."""
+        """Return the identity: tensors are told apart by it, as in torch."""
         return id(self)
 
     @classmethod
@@ -84,29 +84,29 @@ def split(value: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 
 def _value(leaf: Any) -> Any:
-    """Strip tangents, leaving anything else alone."""
+    """Return an argument without its tangents; anything but a dual as it is."""
     return leaf.as_subclass(Tensor) if isinstance(leaf, Dual) else leaf
 
 
 def _tangent(leaf: Any, k: int) -> Tensor | None:
-    """Give one tangent, None where the argument is constant."""
+    """Return one tangent, None where the argument is constant."""
     return leaf.tangents[k] if isinstance(leaf, Dual) else None
 
 
 def _along(leaf: Any, k: int) -> Any:
-    """Replace duals by their k-th tangent."""
+    """Return a dual's k-th tangent; anything else as it is."""
     return leaf.tangents[k] if isinstance(leaf, Dual) else leaf
 
 
 def _paired(out: Any, tangents: Sequence[Any]) -> Any:
-    """Pair an output, or each of a tuple of outputs, with its tangents."""
+    """Return an output, or each of a tuple of outputs, with its tangents."""
     if isinstance(out, Tensor):
         return dual(out, tangents)
     return type(out)(dual(o, column) for o, *column in zip(out, *tangents, strict=True))
 
 
 def _generic(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    """Differentiate any function by torch's forward mode, one direction at a time."""
+    """Return any function of duals by torch's forward mode, one direction at a time."""
     leaves, spec = tree_flatten((args, kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
     values = [_value(leaf) for leaf in leaves]
@@ -139,7 +139,7 @@ def _generic(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 
 def _structural(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    """Carry a function that is linear in all its duals together: views, cat, mean."""
+    """Return a function that is linear in all its duals together: views, cat, mean."""
     flat = tree_flatten(args)[0]
     if any(isinstance(leaf, Tensor) and not isinstance(leaf, Dual) for leaf in flat):
         return _generic(func, args, kwargs, count)
@@ -152,7 +152,7 @@ def _structural(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 
 def _sum(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    """Carry a + b and a - b, where one may be constant."""
+    """Return a + b or a - b, where one may be constant."""
     if len(args) != 2 or kwargs:
         return _generic(func, args, kwargs, count)
     a, b = args
@@ -168,7 +168,7 @@ def _sum(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 
 def _product(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    r"""Carry a product: :math:`\dot a b + a \dot b`, elementwise or of matrices."""
+    r"""Return a product: :math:`\dot a b + a \dot b`, elementwise or of matrices."""
     a, b = args
     out = func(_value(a), _value(b))
     tangents = []
@@ -182,7 +182,7 @@ def _product(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 
 def _linear(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    r"""Carry ``F.linear``: :math:`\dot x W^\top + x \dot W^\top + \dot b`, summed by the product."""
+    r"""Return ``F.linear``: :math:`\dot x W^\top + x \dot W^\top + \dot b`."""
     if kwargs:
         return _generic(func, args, kwargs, count)
     x, weight, bias = (*args, None)[:3]
@@ -204,7 +204,7 @@ def _linear(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 
 def _convolution(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    """Carry ``F.conv2d``, linear in the input and in weight and bias together."""
+    """Return ``F.conv2d``, linear in the input and in weight and bias together."""
     if kwargs or len(args) < 3:
         return _generic(func, args, kwargs, count)
     x, weight, bias, *rest = args
@@ -220,7 +220,7 @@ def _convolution(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 
 def _pointwise(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    """Carry a function of each value alone: its slope is found once for all directions."""
+    """Return a function of each value alone: its slope is found once for all directions."""
     if count == 1:
         return _symmetric(func, args, kwargs, count)
     out, recorded, leaf = _recorded(func, _value(args[0]), args[1:], kwargs)
@@ -231,7 +231,7 @@ def _pointwise(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 
 def _symmetric(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    """Carry a function whose Jacobian is symmetric: its fused backward kernel is its tangent."""
+    """Return a function whose Jacobian is symmetric: its fused backward kernel is its tangent."""
     out, recorded, leaf = _recorded(func, _value(args[0]), args[1:], kwargs)
     return dual(out, _backward(recorded, leaf, args[0].tangents))
 
@@ -239,7 +239,7 @@ def _symmetric(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 def _recorded(
     func: Callable, value: Tensor, rest: tuple, kwargs: dict
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Call a function once, with its graph; give what to hand on, the recorded output and leaf."""
+    """Return a function called once: what to hand on, the output with its graph, and its leaf."""
     if value.requires_grad and torch.is_grad_enabled():
         out = func(value, *rest, **kwargs)
         return out, out, value
@@ -250,7 +250,7 @@ def _recorded(
 
 
 def _backward(out: Tensor, leaf: Tensor, vectors: Sequence[Tensor]) -> list[Tensor]:
-    """Multiply vectors by a recorded Jacobian, transposed."""
+    """Return vectors times a recorded Jacobian, transposed."""
     return [
         torch.autograd.grad(out, leaf, vector.to(out.dtype), retain_graph=True)[0]
         for vector in vectors
@@ -258,7 +258,7 @@ def _backward(out: Tensor, leaf: Tensor, vectors: Sequence[Tensor]) -> list[Tens
 
 
 def _layer_norm(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    r"""Carry ``F.layer_norm``: the Jacobian of :math:`\hat x` in x is symmetric.
+    r"""Return ``F.layer_norm``: the Jacobian of :math:`\hat x` in x is symmetric.
 
     .. math:: \dot y = \dot{\hat x} \odot w + \hat x \odot \dot w + \dot b
     """
@@ -289,16 +289,19 @@ def _norm_arguments(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> tuple:
-    """Bind the arguments of ``F.layer_norm``, which come in either way."""
+    """Return the arguments of ``F.layer_norm``, which come in either way, in order."""
     return input, normalized_shape, weight, bias, eps
 
 
 def _attention(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
-    r"""Carry ``F.scaled_dot_product_attention``; its value may come from a fused kernel.
+    r"""Return ``F.scaled_dot_product_attention``; its value may come from a fused kernel.
 
     .. math::
         \dot O = \dot P V + P \dot V, \quad \dot P = P \odot (\dot S - \mathrm{rowsum}(P \odot
         \dot S)), \quad \dot S = (\dot Q K^\top + Q \dot K^\top) / \sqrt{d_h}
+
+    Raises:
+        ValueError: If there is a mask, dropout or scale, or an argument is constant.
     """
     if len(args) != 3 or not all(isinstance(arg, Dual) for arg in args) or any(kwargs.values()):
         raise ValueError("expected attention of duals without mask, dropout or scale")
