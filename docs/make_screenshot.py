@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -35,7 +35,7 @@ PATIENCE = 300  # seconds: the first view of a fresh clone may have to compute
 
 
 @contextlib.contextmanager
-def server() -> Iterator[str]:
+def server() -> Generator[str]:
     """Run the dashboard on a free port of the loopback.
 
     Yields:
@@ -61,7 +61,11 @@ def server() -> Iterator[str]:
 
 
 def _wait_for(address: str, process: subprocess.Popen) -> None:
-    """Wait until the server answers."""
+    """Wait until the server answers.
+
+    Raises:
+        RuntimeError: If it never does.
+    """
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
@@ -92,6 +96,9 @@ def take(address: str, out: Path) -> None:
     Args:
         address: Of the server.
         out: A PNG file.
+
+    Raises:
+        SystemExit: If there is no browser.
     """
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:

@@ -19,7 +19,7 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 
 def alpha_of_task(text: str) -> tuple[str, float]:
-    """Read ``digits=0.3``.
+    """Read ``handwriting=0.3``.
 
     Args:
         text: A task's name, an equals sign and a number.
@@ -32,7 +32,7 @@ def alpha_of_task(text: str) -> tuple[str, float]:
     """
     name, _, value = text.rpartition("=")
     if not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not task=number, as in digits=0.3")
+        raise argparse.ArgumentTypeError(f"{text!r} is not task=number, as in handwriting=0.3")
     return name, finite(value)
 
 

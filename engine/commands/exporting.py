@@ -53,7 +53,9 @@ def merge(args: argparse.Namespace) -> Outcome:
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors, the only format written")
     if args.alpha is None and args.alphas is None:
-        raise UsageError("say how much of each task: --alpha 0.3, or --alphas digits=0.3 signs=0.2")
+        raise UsageError(
+            "say how much of each task: --alpha 0.3, or --alphas handwriting=0.3 signs=0.2"
+        )
     store = open_store(args)
     tasks = open_tasks(args.tasks)
     typed = read_alphas(args, tasks)

@@ -6,7 +6,12 @@ from engine.commands.choices import open_store, open_tasks
 from engine.commands.printing import Outcome, megabytes, percent, table
 from engine.encoders import encoder_names, load_encoder
 from engine.store import Entry
-from engine.tasks import CONTROL, TASKS, load_split
+from engine.tasks import CONTROL, TASKS, describe
+
+FOOTNOTE = """
+
+Parameters and size are those of the trainable image tower. Any CLIP of open_clip is an encoder too,
+as ARCHITECTURE:TAG or ARCHITECTURE:FILE: ViT-B-32-quickgelu:openai"""
 
 
 def encoders(args: argparse.Namespace) -> Outcome:
@@ -46,42 +51,32 @@ def encoders(args: argparse.Namespace) -> Outcome:
             for row in rows
         ],
     )
-    return Outcome({"encoders": rows}, text + "\n\nparameters and size: the trainable image tower")
+    if not rows:
+        text = "no encoder is in the store; make the miniature with: python -m engine pretrain"
+    return Outcome({"encoders": rows}, text + FOOTNOTE)
 
 
 def tasks(args: argparse.Namespace) -> Outcome:
     """Show the miniature's tasks and those at the paths given.
 
     Args:
-        args: With ``cache`` and ``paths``.
+        args: With ``paths``.
 
     Returns:
-        ``{"tasks": [{name, title, source, control, classes, classnames, templates, images}]}``;
-        ``images`` counts train, validation and test.
+        ``{"tasks": [{name, title, description, source, control, classes, templates, counts,
+        rules}]}``; ``counts`` are of train, validation and test.
     """
-    store = open_store(args)
-    rows = []
-    for task in open_tasks([*TASKS, CONTROL, *args.paths]):
-        # decoded at the miniature's size: counting needs no larger pictures
-        splits = {n: load_split(task, n, 32, store) for n in ("train", "validation", "test")}
-        rows.append({
-            "name": task.name,
-            "title": task.title,
-            "source": task.source,
-            "control": task.name == CONTROL and task.source == "miniature",
-            "classes": len(task.classnames),
-            "classnames": list(task.classnames),
-            "templates": list(task.templates),
-            "images": {name: len(split.labels) for name, split in splits.items()},
-            "digests": {name: split.digest for name, split in splits.items()},
-        })
+    rows = [
+        {**describe(task), "control": task.name == CONTROL and task.source == "miniature"}
+        for task in open_tasks([*TASKS, CONTROL, *args.paths])
+    ]
     text = table(
         ("task", "classes", "train", "validation", "test", "templates", "title"),
         [
             (
                 row["name"] + (" (control)" if row["control"] else ""),
-                row["classes"],
-                *row["images"].values(),
+                len(row["classes"]),
+                *row["counts"].values(),
                 len(row["templates"]),
                 row["title"],
             )
@@ -123,7 +118,7 @@ def checkpoints(args: argparse.Namespace) -> Outcome:
         ],
     )
     if not rows:
-        text = "no checkpoint fits; make one with: python -m engine finetune --tasks digits"
+        text = "no checkpoint fits; make one with: python -m engine finetune --tasks handwriting"
     for file in damaged:
         text += f"\ndamaged: {file['reason']}"
     return Outcome({"checkpoints": rows, "damaged": damaged}, text)

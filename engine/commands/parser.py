@@ -150,11 +150,12 @@ def _declare_pretrain(verbs) -> None:
     verb.add_argument("--batch", type=positive, metavar="N")
     verb.add_argument("--rate", type=finite, metavar="R", help="peak learning rate")
     verb.add_argument("--seed", type=int, metavar="N")
-    verb.add_argument("--name", default="miniature", help="of the encoder (default: miniature)")
+    verb.add_argument("--weight-decay", type=finite, metavar="W")
+    verb.add_argument("--fresh", action="store_true", help="new pictures every epoch")
     verb.add_argument(
         "--random-init",
         action="store_true",
-        help="no training: store the random initialisation alone, as NAME-random",
+        help="no training: the randomly initialised twin alone",
     )
     verb.add_argument("--force", action="store_true", help="again, though it is in the store")
     _device(verb)
@@ -169,7 +170,7 @@ def _declare_finetune(verbs) -> None:
         "\nlinear: the same of f_lin(x; theta_0 + tau) = f(x; theta_0) + tau . grad f(x; theta_0),"
         "\nthe first-order expansion of Eq. 2 trained by itself, Eq. 3."
         "\nStopped, it resumes where it was; a task already done with the same recipe is skipped.",
-        "finetune --mode linear --tasks digits signs",
+        "finetune --mode linear --tasks handwriting signs",
     )
     _encoder(verb)
     _tasks(verb)
@@ -180,6 +181,9 @@ def _declare_finetune(verbs) -> None:
     verb.add_argument("--warmup", type=int, metavar="N", help="steps of linear warm-up")
     verb.add_argument("--weight-decay", type=finite, metavar="W")
     verb.add_argument("--seed", type=int, metavar="N")
+    verb.add_argument("--accumulate", type=positive, metavar="N", help="pieces of a batch")
+    verb.add_argument("--augment", choices=("none", "shift", "crop"))
+    verb.add_argument("--precision", choices=("auto", "float32", "bfloat16"))
     verb.add_argument(
         "--limit", type=positive, metavar="N", help="train on the first N images only"
     )
@@ -200,7 +204,7 @@ def _declare_evaluate(verbs) -> None:
         "nonlinear: accuracy of f(x; theta_0 + sum_t alpha_t tau_t), Eq. 1."
         "\nposthoc and linear: accuracy of f_lin(x; theta_0 + sum_t alpha_t tau_t), Eq. 3, with"
         "\ntau_t trained non-linearly or in the tangent space.",
-        "evaluate --mode linear --alphas digits=0.5 signs=-0.3",
+        "evaluate --mode linear --alphas handwriting=0.5 signs=-0.3",
     )
     _encoder(verb)
     _mode(verb)
@@ -245,7 +249,7 @@ def _declare_merge(verbs) -> None:
         "nonlinear: theta_0 + sum_t alpha_t tau_t, Eq. 1, under open_clip's names visual.*"
         "\nposthoc and linear: f_lin of Eq. 3 needs theta_0 and tau apart, so what is written is"
         "\ntau = sum_t alpha_t tau_t under the names tau.visual.*; theta_0 stays the encoder's.",
-        "merge --tasks digits signs --alpha 0.3 --out merged.safetensors",
+        "merge --tasks handwriting signs --alpha 0.3 --out merged.safetensors",
     )
     _encoder(verb)
     _mode(verb)

@@ -1,0 +1,261 @@
+"""The verbs that measure: ``evaluate`` and ``addition``."""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from engine.commands.choices import (
+    find_checkpoint,
+    open_encoder,
+    open_store,
+    open_tasks,
+    read_alphas,
+    read_taus,
+)
+from engine.commands.printing import Outcome, paced, percent, table
+from engine.commands.remembering import PROBE, question, remembered_responses, tau_digests
+from engine.encoders import Encoder
+from engine.evaluate import addition as run_addition
+from engine.evaluate import (
+    evaluate_nonlinear,
+    linearized_accuracy,
+    wilson_interval,
+)
+from engine.merging import share
+from engine.provenance import provenance
+from engine.store import Entry, Store
+from engine.task_vectors import combine
+from engine.tasks import Split, Task, load_split, load_task
+
+# what ``addition --json`` begins with, in this order
+ANSWER = (
+    "encoder",
+    "mode",
+    "alpha",
+    "absolute",
+    "normalized",
+    "zeroshot",
+    "single",
+    "merged",
+    "validation",
+    "n",
+)
+
+Taus = Mapping[str, Mapping[str, Tensor]]
+
+
+def measurer(
+    store: Store, encoder: Encoder, mode: str, entries: Mapping[str, Entry], taus: Taus
+) -> Callable[[Task, Split, Mapping[str, float]], float]:
+    """Make ``measure(task, split, alphas)``, the accuracy of a merged model in a reading.
+
+    Args:
+        store: Where responses are kept.
+        encoder: On the device to compute on.
+        mode: The reading.
+        entries: Checkpoints by name.
+        taus: Their task vectors, in the same order.
+
+    Returns:
+        ``measure``; its alphas are final coefficients, 0 where not named.
+    """
+    if mode == "nonlinear":
+
+        def measure(task: Task, split: Split, alphas: Mapping[str, float]) -> float:
+            used = {name: alphas[name] for name in taus if alphas.get(name)}
+            theta = combine(encoder.theta0, {name: taus[name] for name in used}, used)
+            return evaluate_nonlinear(encoder, theta, split, encoder.head(task))
+
+        return measure
+    respond = remembered_responses(store, encoder, entries, taus, mode)
+    return lambda task, split, alphas: linearized_accuracy(respond(task, split), alphas)
+
+
+def evaluate(args: argparse.Namespace) -> Outcome:
+    r"""Measure accuracy at given coefficients, on the tasks chosen and the control task.
+
+    .. math:: acc[f(x; \theta_0 + \sum_t \alpha_t \tau_t)] \quad\text{or that of } f_{lin}
+
+    Args:
+        args: With ``encoder``, ``mode``, ``tasks``, ``alpha`` or ``alphas``, ``convention``,
+            ``split``, ``limit``, ``control``, ``device``, ``threads`` and ``cache``.
+
+    Returns:
+        ``{"accuracy": {task: fraction}, "interval": {task: [low, high]}, "n": {...}, ...}``.
+
+    Source:
+        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Eq. (1) and (3).
+    """
+    store = open_store(args)
+    tasks = open_tasks(args.tasks)
+    typed = read_alphas(args, tasks)
+    encoder = open_encoder(args, store)
+    factor = share(args.convention, len(tasks))
+    alphas = {name: factor * alpha for name, alpha in typed.items() if alpha != 0}
+    entries = {
+        task.name: find_checkpoint(store, encoder, task, args.mode)
+        for task in tasks
+        if task.name in alphas
+    }
+    taus = read_taus(store, encoder, list(entries.values()))
+    measure = measurer(store, encoder, args.mode, entries, taus)
+    control = None if args.control == "none" else load_task(args.control)
+    measured = [*tasks]
+    if control is not None and control.name not in typed:
+        measured.append(control)
+    speak, rows = paced(), []
+    for task in measured:
+        speak(f"measuring {task.name}")
+        split = load_split(task, args.split, encoder.image_size, store, limit=args.limit)
+        n, fraction = len(split.labels), measure(task, split, alphas)
+        interval = wilson_interval(round(fraction * n), n)
+        rows.append((task.name, typed.get(task.name), fraction, interval, n, split.digest))
+    record = {
+        "encoder": encoder.name,
+        "mode": args.mode,
+        "split": args.split,
+        "convention": args.convention,
+        "alphas": typed,
+        "absolute": sum(row[2] for row in rows[: len(tasks)]) / len(tasks),
+        "accuracy": {row[0]: row[2] for row in rows},
+        "interval": {row[0]: list(row[3]) for row in rows},
+        "n": {row[0]: row[4] for row in rows},
+        "control": control.name if control is not None else None,
+        "exact": True,
+        "encoder_digest": encoder.digest,
+        "split_digests": {row[0]: row[5] for row in rows},
+        "checkpoints": {name: entry.digest for name, entry in entries.items()},
+        **provenance(),
+    }
+    text = table(
+        ("task", "alpha", "accuracy", "95 % interval", "n"),
+        [
+            (
+                name + (" (control)" if name == record["control"] else ""),
+                "-" if alpha is None else f"{alpha:g}",
+                percent(fraction),
+                f"{percent(low)} .. {percent(high)}",
+                n,
+            )
+            for name, alpha, fraction, (low, high), n, _ in rows
+        ],
+    )
+    mean = f"mean of the {len(tasks)} tasks: {percent(record['absolute'])} %"
+    return Outcome(record, f"{text}\n{mean}, {args.split}, read {args.mode}, exact")
+
+
+def addition(args: argparse.Namespace) -> Outcome:
+    r"""Run the task addition benchmark, or recall its answer.
+
+    .. math:: \frac{1}{T} \sum_t \frac{acc_t[f(x; \theta_0 + \alpha \sum_s \tau_s)]}
+              {acc_t[f(x; \theta_0 + \tau_t)]}
+
+    is maximised over alpha on validation; everything is then measured once on test.
+
+    Args:
+        args: With ``encoder``, ``mode``, ``tasks``, ``convention``, ``limit``, ``force``,
+            ``device``, ``threads`` and ``cache``.
+
+    Returns:
+        The keys of ``ANSWER``, then what made them.
+
+    Source:
+        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Appendix A, Eq. (7).
+    """
+    store = open_store(args)
+    tasks = {task.name: task for task in open_tasks(args.tasks)}
+    encoder = open_encoder(args, store)
+    entries = {
+        name: find_checkpoint(store, encoder, task, args.mode) for name, task in tasks.items()
+    }
+
+    def load(task: Task, split: str, limit: int | None = args.limit) -> Split:
+        return load_split(task, split, encoder.image_size, store, limit=limit)
+
+    key = question(
+        encoder,
+        entries,
+        tasks,
+        lambda task, split: load(task, split, PROBE),
+        mode=args.mode,
+        convention=args.convention,
+        limit=args.limit,
+    )
+    kept = store.find("result", what="addition", key=key)
+    if kept and not args.force:
+        return _answered(kept[0].meta["record"])
+    record = _measured_addition(args, store, encoder, tasks, entries, load)
+    meta = {
+        "what": "addition",
+        "key": key,
+        "encoder": encoder.name,
+        "mode": args.mode,
+        "taus": record["taus"],
+        "record": record,
+    }
+    store.put("result", {}, meta)
+    return _answered(record)
+
+
+def _measured_addition(
+    args: argparse.Namespace,
+    store: Store,
+    encoder: Encoder,
+    tasks: Mapping[str, Task],
+    entries: Mapping[str, Entry],
+    load: Callable[[Task, str], Split],
+) -> dict:
+    """Return the answer, measured now."""
+    taus = read_taus(store, encoder, list(entries.values()))
+    respond = remembered_responses(store, encoder, entries, taus, args.mode)
+    speak = paced()
+    record = run_addition(
+        encoder,
+        args.mode,
+        tasks,
+        taus,
+        {name: load(task, "validation") for name, task in tasks.items()},
+        {name: load(task, "test") for name, task in tasks.items()},
+        convention=args.convention,
+        respond=respond,
+        progress=lambda done, total: speak(f"addition {args.mode}: {done} of {total} settings"),
+    )
+    return {
+        **{name: record[name] for name in ANSWER},
+        **record,
+        "limit": args.limit,
+        "seeds": {name: entry.meta.get("seed") for name, entry in entries.items()},
+        "checkpoints": {name: entry.digest for name, entry in entries.items()},
+        "taus": tau_digests(entries),
+    }
+
+
+def _answered(record: dict) -> Outcome:
+    """Return an answer as it is printed; the store sorts its keys."""
+    ordered = {name: record[name] for name in ANSWER}
+    ordered |= {name: value for name, value in record.items() if name not in ordered}
+    zeroshot = record["zeroshot_tasks"]
+    rows = [
+        (
+            name,
+            percent(zeroshot[name]),
+            percent(record["single"][name]),
+            percent(record["merged"][name]),
+            record["n"][name],
+        )
+        for name in record["n"]
+    ]
+    mean = sum(record["single"].values()) / len(rows)
+    rows.append((
+        "mean",
+        *(percent(x) for x in (record["zeroshot"], mean, record["absolute"])),
+        "-",
+    ))
+    text = table(("task", "zero-shot", "single", "merged", "n"), rows)
+    told = (
+        f"{record['encoder']}, read {record['mode']}, {record['convention']}: alpha "
+        f"{record['alpha']:g} chosen on validation; normalized {percent(record['normalized'])} % "
+        "(Eq. 7); test, exact"
+    )
+    return Outcome(ordered, f"{text}\n{told}")

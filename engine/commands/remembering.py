@@ -1,0 +1,132 @@
+"""Class scores and results kept in the store: what was computed once is looked up."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.encoders import Encoder
+from engine.provenance import provenance
+from engine.responses import Responses, responses
+from engine.store import Entry, Store, digest_tensors
+from engine.tasks import Split, Task
+
+PROBE = 16  # images that stand for a split when asking whether it is still the same
+
+
+def head_digest(encoder: Encoder, task: Task) -> str:
+    """Return the digest of a task's frozen head: of its class names and templates, embedded."""
+    return digest_tensors({"head": encoder.head(task).float().cpu()})
+
+
+def tau_digests(entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Return the digest of each task vector's values, whatever its record says beside them."""
+    return {name: entry.meta.get("tau_digest", entry.digest) for name, entry in entries.items()}
+
+
+def remembered_responses(
+    store: Store,
+    encoder: Encoder,
+    entries: Mapping[str, Entry],
+    taus: Mapping[str, Mapping[str, Tensor]],
+    mode: str,
+) -> Callable[[Task, Split], Responses]:
+    """Make ``respond(task, split)``, which computes a split's responses once and keeps them.
+
+    What is kept is the class scores, which are all that accuracy needs; what was kept for more
+    task vectors serves fewer.
+
+    Args:
+        store: Where they are kept.
+        encoder: On the device to compute on.
+        entries: Checkpoints by the names of their task vectors.
+        taus: The task vectors, with the same names in the same order.
+        mode: The reading, "posthoc" or "linear", for the record.
+
+    Returns:
+        ``respond``. Its responses have the scores in the place of the features and the identity
+        in the place of the head, so that their scores are the same to the bit.
+    """
+
+    def respond(task: Task, split: Split) -> Responses:
+        scores = _kept_scores(store, encoder, entries, task, split)
+        if scores is None:
+            scores = responses(encoder, task, split, taus).scores()
+            meta = {
+                "content": "scores",
+                "key": f"scores-{split.name}-{len(split.labels)}",
+                "encoder": encoder.name,
+                "encoder_digest": encoder.digest,
+                "task": task.name,
+                "mode": mode,
+                "split": split.name,
+                "split_digest": split.digest,
+                "head_digest": head_digest(encoder, task),
+                "n": len(split.labels),
+                "checkpoints": {name: entry.digest for name, entry in entries.items()},
+                "taus": tau_digests(entries),
+                **provenance(),
+            }
+            store.put("responses", {"scores": scores}, meta)
+        identity = torch.eye(scores.shape[2])
+        names = tuple(entries)
+        return Responses(
+            task.name, split.name, names, scores[0], scores[1:], split.labels, identity
+        )
+
+    return respond
+
+
+def _kept_scores(
+    store: Store, encoder: Encoder, entries: Mapping[str, Entry], task: Task, split: Split
+) -> Tensor | None:
+    """Return kept scores that cover these task vectors on this split; None without any."""
+    wanted = list(tau_digests(entries).values())
+    found = store.find(
+        "responses",
+        content="scores",
+        encoder_digest=encoder.digest,
+        split_digest=split.digest,
+        head_digest=head_digest(encoder, task),
+    )
+    for entry in found:
+        kept = list(entry.meta["taus"].values())
+        if set(wanted) <= set(kept):
+            planes = [0, *(1 + kept.index(digest) for digest in wanted)]
+            return store.get(entry)["scores"][planes]
+    return None
+
+
+def question(
+    encoder: Encoder,
+    entries: Mapping[str, Entry],
+    tasks: Mapping[str, Task],
+    probe: Callable[[Task, str], Split],
+    **asked: Any,
+) -> str:
+    """Name a question by all that its answer depends on.
+
+    Args:
+        encoder: Its digest counts.
+        entries: Checkpoints by name; the values of their task vectors count, and their order.
+        tasks: By name; class names, templates and the first images of their splits count.
+        probe: Loads the first images of a task's split.
+        **asked: The rest of the question, plain values.
+
+    Returns:
+        sha256, 64 hex digits.
+    """
+    said = {
+        "encoder": encoder.digest,
+        "taus": list(tau_digests(entries).items()),
+        "heads": {name: head_digest(encoder, task) for name, task in tasks.items()},
+        "images": {
+            name: [probe(task, split).digest for split in ("validation", "test")]
+            for name, task in tasks.items()
+        },
+        **asked,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
