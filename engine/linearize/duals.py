@@ -6,6 +6,7 @@ pass needs. Here each operation computes its value once, recorded by autograd wh
 tangents beside it, never recorded.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+_CHANGES_ITS_ARGUMENT = re.compile(r"\w*[a-z0-9]_|__i(add|sub|mul|truediv|pow)__|__setitem__")
 
 Rule = Callable[[Callable, tuple, dict, int], Any]
 
@@ -44,8 +47,14 @@ class Dual(Tensor):
 
         Returns:
             What it returns, with a dual in the place of each floating tensor.
+
+        Raises:
+            ValueError: If the function would change a dual in place.
         """
         kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if _CHANGES_ITS_ARGUMENT.fullmatch(name) or kwargs.get("inplace"):
+            raise ValueError(f"expected functions without side effects on duals, got {name}")
         with torch._C.DisableTorchFunctionSubclass():
             count = next(
                 len(leaf.tangents)
@@ -183,7 +192,7 @@ def _product(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 def _linear(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     r"""Return ``F.linear``: :math:`\dot x W^\top + x \dot W^\top + \dot b`."""
-    if kwargs:
+    if kwargs or not any(isinstance(arg, Dual) for arg in args[:2]):
         return _generic(func, args, kwargs, count)
     x, weight, bias = (*args, None)[:3]
     out = func(*(_value(arg) for arg in args))
@@ -205,7 +214,7 @@ def _linear(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 def _convolution(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     """Return ``F.conv2d``, linear in the input and in weight and bias together."""
-    if kwargs or len(args) < 3:
+    if kwargs or len(args) < 3 or not any(isinstance(arg, Dual) for arg in args[:2]):
         return _generic(func, args, kwargs, count)
     x, weight, bias, *rest = args
     out = func(*(_value(arg) for arg in args))
@@ -325,7 +334,8 @@ def _attention(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 _STRUCTURAL = (
     "reshape view flatten permute transpose contiguous expand squeeze unsqueeze chunk unbind split "
-    "mean sum __getitem__ clone float double half bfloat16 to type_as neg cumsum movedim swapaxes"
+    "movedim swapaxes __getitem__ mean sum cumsum adaptive_avg_pool2d neg clone to type_as float "
+    "double half bfloat16"
 ).split()
 _POINTWISE = "sigmoid tanh exp relu silu gelu erf".split()
 
