@@ -19,7 +19,7 @@ from engine.evaluate.measures import normalized_accuracy
 from engine.merging import share
 from engine.responses import Responses
 
-RANDOM_STARTS, MAX_SWEEPS = 6, 50
+RANDOM_STARTS, MAX_SWEEPS = 12, 50
 EQUAL = 1e-12  # gains below it are rounding
 
 
