@@ -122,7 +122,8 @@ class Responses:
             raise CheckpointError(
                 f"stored responses lack {error}; delete them, they are computed again"
             ) from error
-        (N, d), (C, _) = parts[0].shape, parts[3].shape
+        z0, _, labels, head = parts
+        N, C, d = labels.numel(), len(head), z0.shape[-1]
         expected = [(N, d), (len(names), N, d), (N,), (C, d)]
         if [tuple(part.shape) for part in parts] != expected:
             raise CheckpointError(
