@@ -16,16 +16,19 @@ class AlphaWidget {
     this.updates = 0;
     this.frame = 0;
     this.timer = 0;
-    this.release = () => (this.dragging = false);
-    window.addEventListener("pointerup", this.release);
-    this.resize = new ResizeObserver(() => this.schedule());
+    this.release = () => this.endDrag();
+    for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, this.release);
+    this.resize = new ResizeObserver(() => {
+      if (this.view) measureConfusion(this.view.plots.confusion);
+      this.schedule();
+    });
     this.resize.observe(root);
   }
 
   unmount() {
     cancelAnimationFrame(this.frame);
     clearTimeout(this.timer);
-    window.removeEventListener("pointerup", this.release);
+    for (const name of ["pointerup", "pointercancel"]) window.removeEventListener(name, this.release);
     this.resize.disconnect();
   }
 
@@ -45,6 +48,7 @@ class AlphaWidget {
     }
     this.readTheme();
     this.describe();
+    measureConfusion(this.view.plots.confusion);
     this.update();
   }
 
@@ -130,6 +134,12 @@ class AlphaWidget {
     buttons.each.addEventListener("click", preset("each"));
     buttons.reset.addEventListener("click", () => this.setAll(this.alphas.map(() => 0)));
     buttons.pin.addEventListener("click", () => this.component.setTriggerValue("pin", this.pinned()));
+  }
+
+  /** Commit here too: a slider brought back to where it was fires no `change`. */
+  endDrag() {
+    if (this.dragging && !this.committed) this.commit(0);
+    this.dragging = false;
   }
 
   // ---- acting

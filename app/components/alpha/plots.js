@@ -117,11 +117,16 @@ function cividis(fraction) {
   return `rgb(${mixed.join(",")})`;
 }
 
+/** The canvas's size, read when it may have changed: reading it costs a layout. */
+function measureConfusion(plot) {
+  plot.size = { width: plot.canvas.clientWidth || 300, height: plot.canvas.clientHeight || 216 };
+}
+
 /** Draw the matrix, each row divided by its sum, and name the largest confusion. */
 function drawConfusion(plot, task, right, text) {
   const C = task.classes.length;
   const counts = confusionCounts(task);
-  const width = plot.canvas.clientWidth || 300, height = plot.canvas.clientHeight || 230;
+  const { width, height } = plot.size;
   const ratio = window.devicePixelRatio || 1;
   if (plot.canvas.width !== Math.round(width * ratio)) plot.canvas.width = Math.round(width * ratio);
   if (plot.canvas.height !== Math.round(height * ratio)) plot.canvas.height = Math.round(height * ratio);
