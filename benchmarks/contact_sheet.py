@@ -66,7 +66,7 @@ def main() -> None:
     """Write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="*", default=list(miniature.family_names()))
-    parser.add_argument("--zoom", type=int, default=2)
+    parser.add_argument("--zoom", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "contact_sheet.png")
     options = parser.parse_args()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .canvas import IMAGE_SIZE
-from .captions import captions
+from .captions import write_captions
 from .characters import HANDWRITING, HOUSENUMBERS, LETTER
 from .draws import Draws, balanced_labels, image_keys
 from .family import SHIFT_STRENGTH, Family, Painting
@@ -195,7 +195,7 @@ def captioned_with_labels(
             painting = _paint(one, keys[rows], labels, 0.0)
             images[rows] = painting.images
             for row, sentence in zip(
-                rows, captions(one, painting, labels, Draws(keys[rows])), strict=True
+                rows, write_captions(one, painting, labels, Draws(keys[rows])), strict=True
             ):
                 sentences[row] = sentence
         first += len(one.classnames)

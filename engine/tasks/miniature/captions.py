@@ -76,7 +76,7 @@ def fill(sentence: str, classname: str, said: dict[str, str]) -> str:
     return _BEFORE_VOWEL.sub("an ", sentence)
 
 
-def captions(family: Family, painting: Painting, labels: Array, draws: Draws) -> list[str]:
+def write_captions(family: Family, painting: Painting, labels: Array, draws: Draws) -> list[str]:
     """Write one caption a picture: a prompt template, or a sentence with some of the traits.
 
     Args:

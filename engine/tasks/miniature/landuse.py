@@ -157,7 +157,7 @@ def paint_landuse(draws: Draws, labels: Array, strength: float) -> Painting:
     pose = any_direction(draws, broad_pose(draws, flips=True), 0.85, 1.2)
     light = broad_light(draws)
     swapped = draws.chance("swap", strength)
-    haze = lerp(strength, draws.uniform("haze", 0.0, 0.1), draws.uniform("shift haze", 0.25, 0.38))
+    haze = lerp(strength, draws.uniform("haze", 0.0, 0.1), draws.uniform("shift haze", 0.2, 0.32))
     pose.wave = lerp(strength, pose.wave, draws.bell("shift wave", 0.14, 0.04))
     pose.scale = lerp(strength, pose.scale, draws.uniform("shift zoom", 1.1, 1.35))
     veil = np.float32((0.8, 0.74, 0.84))

@@ -26,7 +26,7 @@ def luminance(colour: Array) -> Array:
 
 
 def _companions() -> tuple[Array, Array]:
-    """Return for each colour, those that stand out from it, padded to 12, and their number."""
+    """Return for each colour, its companions, padded to 12, and their number."""
     light = luminance(COLOURS)
     apart = np.abs(light[:, None] - light[None, :]) >= CONTRAST
     table = np.argsort(~apart, axis=1, kind="stable")

@@ -1,5 +1,6 @@
 """Traffic signs: a rim, a face and a symbol, each in the sign's own colour."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -24,7 +25,7 @@ def _arrow(plane: Plane, *points: float) -> Array:
     """Return a bent arrow through the points, its head at the last one."""
     shaft = line(*points)
     (px, py), (qx, qy) = shaft[-2:]
-    length = ((qx - px) ** 2 + (qy - py) ** 2) ** 0.5
+    length = math.sqrt((qx - px) ** 2 + (qy - py) ** 2)
     dx, dy = (qx - px) / length, (qy - py) / length
     tip = (qx + 0.2 * dx, qy + 0.2 * dy)
     bx, by = qx - 0.2 * dx, qy - 0.2 * dy

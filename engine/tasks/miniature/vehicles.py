@@ -99,11 +99,9 @@ def _tractor(p: Plane) -> Layers:
 
 def _sailboat(p: Plane) -> Layers:
     hull = p.polygon(line(-0.86, 0.42, 0.9, 0.42, 0.6, 0.8, -0.6, 0.8), 0.04)
-    sails = union(
-        p.polygon(line(0.06, -0.98, 0.06, 0.24, 0.74, 0.24)),
-        p.polygon(line(-0.1, -0.7, -0.1, 0.24, -0.66, 0.24)),
-    )
-    return [union(hull, p.box(-0.02, -0.3, 0.05, 0.72)), sails, p.nothing()]
+    sail = p.polygon(line(0.06, -0.98, 0.06, 0.24, 0.74, 0.24))
+    jib = p.polygon(line(-0.1, -0.7, -0.1, 0.24, -0.66, 0.24))
+    return [union(hull, sail, p.box(-0.02, -0.3, 0.05, 0.72)), jib, p.nothing()]
 
 
 def _airplane(p: Plane) -> Layers:
@@ -180,7 +178,7 @@ def paint_vehicles(draws: Draws, labels: Array, strength: float) -> Painting:
     picture = lay(draws, ground)
     for tone, cover in zip((colours, glass, rubber), covers, strict=True):
         paint(picture, tone, cover)
-    mask = np.maximum(covers[0], covers[2])
+    mask = covers[0] * (1.0 - covers[1]) * (1.0 - covers[2])
     return Painting(develop(picture, light, draws), mask, traits(pose, ground, ink))
 
 
