@@ -266,9 +266,8 @@ class _Run:
                 self.window.append(self._step(pictures, batch))
                 self.done += 1
                 self.seconds += time.perf_counter() - began
-                yield self._entry() if self.done % LOG_EVERY == 0 else None
-        if self.window:
-            yield self._entry()
+                due = self.done % LOG_EVERY == 0 or self.done == self.total
+                yield self._entry() if due else None
 
     def _batches(self, classes: Tensor, epoch: int) -> list[list[Tensor]]:
         """Return an epoch's groups, as many a step as come nearest to the batch.
@@ -324,7 +323,7 @@ class _Run:
             "step": self.done,
             "loss": sum(losses) / len(losses),
             "accuracy": sum(accuracies) / len(accuracies),
-            "rate": self.optimizer.param_groups[0]["lr"],
+            "rate": rate_at(self.done - 1, self.total, self.recipe.rate),
             "scale": float(self.model.logit_scale.detach().exp()),
             "seconds": self.seconds,
         }
