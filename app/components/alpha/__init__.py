@@ -7,7 +7,7 @@ A page reads the released alphas, packs what the browser needs, and mounts the w
     state = alpha_widget(payload, key)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 SCRIPTS = ("payload.js", "readout.js", "elements.js", "view.js", "plots.js", "pins.js", "alpha.js")
+STYLES = ("alpha.css", "table.css", "plots.css", "widths.css")
 
 
 def alpha_widget(
@@ -81,11 +82,15 @@ def _nothing() -> None:
 @cache
 def _component() -> Callable:
     """Return the component, registered once; its scripts are one module for the browser."""
-    folder = Path(__file__).parent
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return st.components.v2.component(
         "tauscope_alpha",
         html='<div class="tauscope-alpha" data-testid="alpha-widget"></div>',
-        css=(folder / "alpha.css").read_text(encoding="utf-8"),
-        js=script,
+        css=_joined(STYLES),
+        js=_joined(SCRIPTS),
     )
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return the text of this folder's files, one after another."""
+    folder = Path(__file__).parent
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
