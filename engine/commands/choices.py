@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.encoders import Encoder, load_encoder
-from engine.errors import UsageError
+from engine.errors import MissingDataError, UsageError
 from engine.store import Entry, Store, default_store
 from engine.tasks import TASKS, Task, load_task
 
@@ -100,21 +100,25 @@ def find_checkpoint(store: Store, encoder: Encoder, task: Task, mode: str) -> En
 
     Returns:
         Its entry.
+
+    Raises:
+        MissingDataError: If there is none, with the command that makes it.
     """
     trained = TRAINED[mode]
-    where = task.name if task.source == "miniature" else task.source
-    hint = (
-        f"make it with: python -m engine finetune --encoder {encoder.name} "
-        f"--mode {trained} --tasks {where}"
-    )
-    return store.one(
+    found = store.find(
         "checkpoint",
-        hint,
         encoder_digest=encoder.digest,
         task=task.name,
         task_source=task.source,
         mode=trained,
     )
+    if not found:
+        where = task.name if task.source == "miniature" else task.source
+        raise MissingDataError(
+            f"{encoder.name} has no {trained} task vector of {task.name}; make it with: "
+            f"python -m engine finetune --encoder {encoder.name} --mode {trained} --tasks {where}"
+        )
+    return found[0]
 
 
 def read_taus(

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import safetensors.torch
-from torch import Tensor
 
 from engine.commands.choices import (
     TRAINED,
@@ -17,12 +16,12 @@ from engine.commands.choices import (
     read_taus,
 )
 from engine.commands.printing import Outcome, megabytes, table
-from engine.encoders import Encoder, load_encoder
+from engine.encoders import load_encoder
 from engine.errors import MissingDataError, UsageError
 from engine.merging import share
+from engine.merging.weights import merged_tensors
 from engine.provenance import provenance
 from engine.store import Entry, Store, default_store, write_bytes
-from engine.task_vectors import combine
 
 EMBEDDED_LIMIT = 64_000_000  # bytes; the folder is part of every clone
 
@@ -86,29 +85,6 @@ def merge(args: argparse.Namespace) -> Outcome:
     write_bytes(out, data)
     record["bytes"] = len(data)
     return Outcome(record, _told(record))
-
-
-def merged_tensors(
-    encoder: Encoder, mode: str, taus: dict[str, dict[str, Tensor]], alphas: dict[str, float]
-) -> dict[str, Tensor]:
-    """Make the tensors that ``merge`` writes.
-
-    Args:
-        encoder: Whose theta_0 the task vectors belong to.
-        mode: The reading.
-        taus: Task vectors by task.
-        alphas: Final coefficients; those of tasks without a task vector here are 0.
-
-    Returns:
-        ``visual.*``: the merged theta; for a linearized reading ``tau.visual.*``: the sum.
-    """
-    used = {name: alphas[name] for name in taus}
-    if mode == "nonlinear":
-        theta = combine(encoder.theta0, taus, used)
-        return {f"visual.{name}": tensor.contiguous() for name, tensor in theta.items()}
-    zero = {name: tensor.new_zeros(tensor.shape) for name, tensor in encoder.theta0.items()}
-    tau = combine(zero, taus, used)
-    return {f"tau.visual.{name}": tensor.contiguous() for name, tensor in tau.items()}
 
 
 def _told(record: dict) -> str:

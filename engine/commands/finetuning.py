@@ -9,13 +9,13 @@ from torch import Tensor
 
 from engine.commands.choices import open_encoder, open_store, open_tasks
 from engine.commands.printing import Outcome, percent, say, table
-from engine.commands.remembering import head_digest
 from engine.commands.stopping import reporter, stoppable
 from engine.encoders import Encoder
 from engine.evaluate import evaluate_nonlinear, linearized_accuracy
 from engine.finetune import Recipe, recipe_for, state_name
 from engine.finetune import finetune as train_task
 from engine.provenance import provenance
+from engine.remembering import head_digest
 from engine.responses import responses
 from engine.store import Entry, Store, digest_tensors
 from engine.task_vectors import combine

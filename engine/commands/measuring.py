@@ -14,7 +14,6 @@ from engine.commands.choices import (
     read_taus,
 )
 from engine.commands.printing import Outcome, paced, percent, table
-from engine.commands.remembering import PROBE, question, remembered_responses, tau_digests
 from engine.encoders import Encoder
 from engine.evaluate import addition as run_addition
 from engine.evaluate import (
@@ -24,6 +23,7 @@ from engine.evaluate import (
 )
 from engine.merging import share
 from engine.provenance import provenance
+from engine.remembering import PROBE, question, remembered_responses, tau_digests
 from engine.store import Entry, Store
 from engine.task_vectors import combine
 from engine.tasks import Split, Task, load_split, load_task
@@ -234,6 +234,8 @@ def _measured_addition(
 def _answered(record: dict) -> Outcome:
     """Return an answer as it is printed; the store sorts its keys."""
     ordered = {name: record[name] for name in ANSWER}
+    keys = ("alpha", "absolute", "normalized")
+    ordered["validation"] = [{key: row[key] for key in keys} for row in record["validation"]]
     ordered |= {name: value for name, value in record.items() if name not in ordered}
     zeroshot = record["zeroshot_tasks"]
     rows = [
@@ -256,6 +258,6 @@ def _answered(record: dict) -> Outcome:
     told = (
         f"{record['encoder']}, read {record['mode']}, {record['convention']}: alpha "
         f"{record['alpha']:g} chosen on validation; normalized {percent(record['normalized'])} % "
-        "(Eq. 7); test, exact"
+        f"(Eq. 7); {'test' if record['limit'] is None else 'first test images'}, exact"
     )
     return Outcome(ordered, f"{text}\n{told}")

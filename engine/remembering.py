@@ -14,6 +14,7 @@ from engine.responses import Responses, responses
 from engine.store import Entry, Store, digest_tensors
 from engine.tasks import Split, Task
 
+VERSION = 1  # of the answers: raised when what they mean changes
 PROBE = 16  # images that stand for a split when asking whether it is still the same
 
 
@@ -120,6 +121,7 @@ def question(
         sha256, 64 hex digits.
     """
     said = {
+        "version": VERSION,
         "encoder": encoder.digest,
         "taus": list(tau_digests(entries).items()),
         "heads": {name: head_digest(encoder, task) for name, task in tasks.items()},
