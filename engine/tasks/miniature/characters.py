@@ -69,10 +69,10 @@ def paint_handwriting(draws: Draws, labels: Array, strength: float) -> Painting:
         takes, draws, colours, ground, ((0.93, 0.93, 0.86), (0.13, 0.24, 0.2), (0.34, 0.46, 0.42))
     )
     set_kind(draws, ground, "ruled", strength, draws.bell("rule turn", 0.0, 0.02))
-    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.5, 0.1))
-    pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", 0.045, 0.02))
-    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 0.85, 0.08))
-    pose.wave = lerp(strength, pose.wave, draws.bell("shift wave", 0.08, 0.04))
+    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.33, 0.1))
+    pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", 0.03, 0.02))
+    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 0.92, 0.08))
+    pose.wave = lerp(strength, pose.wave, draws.bell("shift wave", 0.05, 0.03))
     pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 0.62, 0.78))
     pose.x, pose.y = lerp(strength, pose.x, 0.4 * pose.x), lerp(strength, pose.y, 0.4 * pose.y)
     pen = lerp(strength, pen, draws.uniform("shift pen", 0.17, 0.21))
@@ -139,7 +139,7 @@ def paint_letters(draws: Draws, labels: Array, strength: float) -> Painting:
     pen = draws.uniform("pen", 0.1, 0.22)
 
     set_kind(draws, ground, "checkered", strength, draws.uniform("check turn"))
-    pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", 0.085, 0.025))
+    pose.rotation = lerp(strength, pose.rotation, draws.bell("shift rotation", 0.028, 0.02))
     pose.scale = lerp(strength, pose.scale, draws.uniform("shift scale", 0.72, 0.84))
     pose.x, pose.y = lerp(strength, pose.x, 0.3 * pose.x), lerp(strength, pose.y, 0.3 * pose.y)
     hollow = draws.chance("hollow", strength)
@@ -147,7 +147,7 @@ def paint_letters(draws: Draws, labels: Array, strength: float) -> Painting:
 
     (distance,) = ALPHABET().sample(labels, *place(pose))
     edge = distance - column(pen)
-    outline = np.abs(edge + np.float32(0.03)) - np.float32(0.075)
+    outline = np.abs(edge + np.float32(0.03)) - np.float32(0.08)
     cover = coverage(np.where(column(hollow), outline, edge), pose.scale)
     picture = lay(draws, ground)
     paint(picture, colours, cover)
@@ -165,7 +165,7 @@ HANDWRITING = Family(
         "{}, written by hand.",
     ),
     description="Digits drawn with a pen, ten classes; stands in for MNIST.",
-    shift="Chalk on a dark ruled board: thick, narrow, wavy strokes leaning strongly to the right.",
+    shift="Chalk on a dark ruled board: thick, wavy strokes leaning strongly to the right.",
     paint=paint_handwriting,
     caption=("a {size} {colour} handwritten digit {}", "the digit {} written with a {colour} pen"),
 )
@@ -195,7 +195,7 @@ LETTER = Family(
         "the character {} of the alphabet.",
     ),
     description="Printed capital letters, fifteen classes.",
-    shift="Hollow letters turned clockwise by some 30 degrees over a chequered ground.",
+    shift="Hollow letters, turned clockwise, over a chequered ground.",
     paint=paint_letters,
     caption=("a {size} {colour} letter {}", "a {size} {colour} capital letter {}"),
 )

@@ -157,9 +157,9 @@ def paint_landuse(draws: Draws, labels: Array, strength: float) -> Painting:
     pose = any_direction(draws, broad_pose(draws, flips=True), 0.85, 1.2)
     light = broad_light(draws)
     swapped = draws.chance("swap", strength)
-    haze = lerp(strength, draws.uniform("haze", 0.0, 0.1), draws.uniform("shift haze", 0.2, 0.32))
-    pose.wave = lerp(strength, pose.wave, draws.bell("shift wave", 0.14, 0.04))
-    pose.scale = lerp(strength, pose.scale, draws.uniform("shift zoom", 1.1, 1.35))
+    haze = lerp(strength, draws.uniform("haze", 0.0, 0.1), draws.uniform("shift haze", 0.1, 0.2))
+    pose.wave = lerp(strength, pose.wave, draws.bell("shift wave", 0.06, 0.03))
+    pose.scale = lerp(strength, pose.scale, draws.uniform("shift zoom", 0.95, 1.2))
     veil = np.float32((0.8, 0.74, 0.84))
 
     def infrared(picture: Array) -> None:
@@ -185,7 +185,7 @@ LANDUSE = Family(
         "land use: {}.",
     ),
     description="Pieces of land from a satellite, ten classes; stands in for EuroSAT.",
-    shift="A false-colour infrared image: channels swapped, inverted, hazy, drawn nearer, warped.",
+    shift="A false-colour infrared image: channels swapped and inverted, hazy, warped.",
     paint=paint_landuse,
     caption=("a {light} satellite photo of a {}", "a {light} satellite photo of a {} {zoom}"),
 )

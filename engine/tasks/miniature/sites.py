@@ -163,8 +163,8 @@ def paint_sites(draws: Draws, labels: Array, strength: float) -> Painting:
     pose = any_direction(draws, broad_pose(draws, flips=True), 0.8, 1.1)
     light = broad_light(draws)
     snow = draws.chance("snow", strength)
-    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.35, 0.1))
-    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 1.25, 0.08))
+    pose.slant = lerp(strength, pose.slant, draws.bell("shift slant", 0.2, 0.1))
+    pose.aspect = lerp(strength, pose.aspect, draws.bell("shift aspect", 1.1, 0.08))
     light.slope = lerp(strength, light.slope, draws.uniform("shift slope", 0.25, 0.4))
     winter = [np.tile(tone, (len(draws), 1)) for tone in _WINTER]
     layers = [
