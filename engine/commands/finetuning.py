@@ -31,6 +31,7 @@ RECIPE = (
     "accumulate",
     "augment",
     "precision",
+    "checkpoint_every",
 )
 
 
@@ -110,7 +111,7 @@ def _finetune_task(
         "mode": args.mode,
         "seed": recipe.seed,
         "steps": recipe.steps,
-        "recipe": asdict(recipe),
+        "recipe": {k: v for k, v in asdict(recipe).items() if k != "checkpoint_every"},
         "train_digest": train.digest,
         "head_digest": head_digest(encoder, task),
         "dtype": dtype,

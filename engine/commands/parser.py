@@ -181,6 +181,9 @@ def _declare_finetune(verbs) -> None:
     verb.add_argument("--warmup", type=int, metavar="N", help="steps of linear warm-up")
     verb.add_argument("--weight-decay", type=finite, metavar="W")
     verb.add_argument("--seed", type=int, metavar="N")
+    verb.add_argument(
+        "--checkpoint-every", type=positive, metavar="N", help="steps between working states"
+    )
     verb.add_argument("--accumulate", type=positive, metavar="N", help="pieces of a batch")
     verb.add_argument("--augment", choices=("none", "shift", "crop"))
     verb.add_argument("--precision", choices=("auto", "float32", "bfloat16"))
