@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-st.set_page_config(page_title="Tauscope", page_icon=":material/tune:", layout="wide")
+st.set_page_config(page_title="Tauscope", page_icon="app/icon.svg", layout="wide")
 
 
 def page(name: str, title: str, icon: str, **settings) -> st.Page:

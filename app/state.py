@@ -25,6 +25,7 @@ MERGE_INITIAL = "merge_initial"  # alphas at this revision
 MERGE_PINS = "merge_pins"
 MERGE_WIDGET = "merge_widget"
 MERGE_FILE = "merge_file"
+VISITOR = "visitor"  # who starts background work
 CHECKPOINTS_TABLE = "checkpoints_table"
 CHECKPOINTS_ENCODER = "checkpoints_encoder"
 CHECKPOINTS_MODE = "checkpoints_mode"

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import streamlit as st
 
 
 @contextmanager
-def engine_errors() -> Iterator[None]:
+def engine_errors() -> Generator[None]:
     """Show what a user can mend as a message and stop the page; let a bug stay loud."""
     try:
         yield

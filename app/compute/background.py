@@ -1,4 +1,4 @@
-"""Work that a page starts and does not wait for: started once, seen by all, left when not wanted."""
+"""Work that a page starts and does not wait for: once for all, left when nobody wants it."""
 
 import threading
 import time
@@ -19,8 +19,8 @@ class Cancelled(Exception):  # noqa: N818 - not an error: the visitor has moved 
 class Work:
     """One piece of work and how far it is; written by its thread, read by pages."""
 
-    def __init__(self, lane: str) -> None:
-        self.lane = lane
+    def __init__(self, title: str) -> None:
+        self.title = title
         self.done = 0
         self.total = 1
         self.note = "waiting"
@@ -37,72 +37,77 @@ class Work:
     def step(self, done: int, total: int, note: str) -> None:
         """Say how far the work is, and leave it if nobody waits for it.
 
+        Args:
+            done: Parts done.
+            total: Parts in all.
+            note: What is being done.
+
         Raises:
-            Cancelled: If a later piece of the same lane took its place.
+            Cancelled: If nobody waits for it.
         """
         self.done, self.total, self.note = done, total, note
         if self._cancelled.is_set():
             raise Cancelled
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return self._cancelled.is_set()
 
     def cancel(self) -> None:
         """Ask the work to leave at its next step."""
         self._cancelled.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait a moment; True if it has finished."""
+        """Return whether it finished within so many seconds."""
         return self.finished.wait(seconds)
 
 
 class Board:
-    """Pieces of work by key: the same key is started once; a later one of a lane ends the others."""
+    """Pieces of work by key: equal keys are one piece, whoever asks for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._work: OrderedDict[Any, Work] = OrderedDict()
+        self._lanes: dict[tuple[str, str], Any] = {}  # what a visitor last asked for, by title
         self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="background")
 
-    def start(self, lane: str, key: Any, function: Callable[[Work], Any]) -> Work:
-        """Start a piece of work, or return the one with this key.
+    def start(self, title: str, visitor: str, key: Any, function: Callable[[Work], Any]) -> Work:
+        """Start a piece of work, or find the one with this key.
 
         Args:
-            lane: Work of one lane replaces earlier work of that lane that has not finished.
-            key: What is computed, hashable; equal keys are one piece of work.
-            function: Called with the work in the background thread; its result is kept.
-        """
-        with self._lock:
-            work = self._work.get((lane, key))
-            if work is not None and not work.cancelled:
-                self._work.move_to_end((lane, key))
-                return work
-            for other in self._work.values():
-                if other.lane == lane:
-                    other.cancel()
-            work = self._work[lane, key] = Work(lane)
-            while len(self._work) > _KEPT:
-                self._work.popitem(last=False)[1].cancel()
-            self._pool.submit(self._run, (lane, key), work, function)
-        return work
+            title: What kind of work it is, in words. What the same visitor asked for before under
+                this title is left, if it has not finished.
+            visitor: Who asks.
+            key: What is computed, hashable.
+            function: Called with the work in a background thread; its result is kept.
 
-    def forget(self, lane: str, key: Any) -> None:
+        Returns:
+            The work, perhaps finished.
+        """
+        key = (title, key)
+        with self._lock:
+            before = self._lanes.get((title, visitor))
+            self._lanes[title, visitor] = key
+            if before is not None and before != key and before in self._work:
+                if not self._work[before].finished.is_set():
+                    self._work.pop(before).cancel()
+            if key not in self._work:
+                self._work[key] = Work(title)
+                self._pool.submit(self._run, self._work[key], function)
+            self._work.move_to_end(key)
+            for old in list(self._work)[:-_KEPT]:
+                self._work.pop(old).cancel()
+            return self._work[key]
+
+    def drop(self, work: Work) -> None:
         """Forget a piece of work, so that it can be tried again."""
         with self._lock:
-            work = self._work.pop((lane, key), None)
-        if work is not None:
-            work.cancel()
+            for key in [key for key, kept in self._work.items() if kept is work]:
+                del self._work[key]
 
-    def _run(self, key: Any, work: Work, function: Callable[[Work], Any]) -> None:
+    def _run(self, work: Work, function: Callable[[Work], Any]) -> None:
+        """Run a piece of work in its thread."""
         try:
             work.step(0, work.total, "starting")
             work.result = function(work)
         except Cancelled:
-            with self._lock:
-                if self._work.get(key) is work:
-                    del self._work[key]
+            self.drop(work)
         except Exception as error:
             work.error = error  # shown by the page that waits for it
         finally:
@@ -116,7 +121,12 @@ def board() -> Board:
 
 
 def follow(work: Work, patience: float = 1.5) -> Work:
-    """Give quick work a moment to finish, so that no progress bar flickers past."""
+    """Return the work after a moment: quick work is then done, and no progress bar flickers past.
+
+    Args:
+        work: Just started, or found.
+        patience: Seconds to wait at most.
+    """
     end = time.monotonic() + patience
     while not work.finished.is_set() and time.monotonic() < end:
         work.wait(0.05)

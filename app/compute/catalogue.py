@@ -2,8 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,12 @@ class Checkpoint:
     size: int
     created: str
     embedded: bool
-    meta: Mapping[str, Any]
+    entry: Any = field(repr=False)  # of the store
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What made it."""
+        return self.entry.meta
 
     @property
     def reference(self) -> str:
@@ -72,6 +77,14 @@ def task_names() -> tuple[tuple[str, ...], str]:
     from engine.tasks import CONTROL, TASKS
 
     return TASKS, CONTROL
+
+
+def titles(names: Sequence[str]) -> list[str]:
+    """Return what a reader sees of tasks: the miniature's titles, users' tasks by name."""
+    from engine.tasks.miniature import family, family_names
+
+    known = set(family_names())
+    return [family(name).title if name in known else name for name in names]
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -192,6 +205,9 @@ def file_bytes(digest: str) -> bytes:
 
     Returns:
         The safetensors file as it lies in the store.
+
+    Raises:
+        MissingDataError: If it was deleted since it was listed.
     """
     from engine.errors import MissingDataError
     from engine.store import default_store
@@ -224,7 +240,7 @@ def _checkpoint(entry, store) -> Checkpoint:
         size=entry.size,
         created=entry.created,
         embedded=_is_embedded(entry, store),
-        meta=meta,
+        entry=entry,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the Merge page shows: the sample behind the sliders, readouts at released alphas, exports."""
+"""What the Merge page shows: the sample behind the sliders, readouts at released alphas."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,7 +75,7 @@ class Readout:
 
     @property
     def tasks(self) -> list[str]:
-        """Return the merged tasks, without the control."""
+        """The merged tasks, without the control."""
         return [name for name in self.merged if name != self.control]
 
 
@@ -122,33 +122,25 @@ def references(choice: Choice) -> dict[str, str]:
     return found if control in found else {**found, control: control}
 
 
-def sample(choice: Choice) -> Work:
+def sample(choice: Choice, visitor: str) -> Work:
     """Start, or find, the computation of what the sliders move over.
+
+    Args:
+        choice: What is merged.
+        visitor: Who asks.
 
     Returns:
         Work whose result is a :class:`Sample`.
     """
     key = (choice.vectors, choice.reading == "nonlinear")
-    return board().start("sample", key, lambda work: _sample(choice, work))
+    return board().start("test sample", visitor, key, lambda work: _sample(choice, work))
 
 
 def _sample(choice: Choice, work: Work) -> Sample:
     """Return the sample: test scores of every evaluated task."""
-    wanted = references(choice)
-    total = scores.SAMPLE * len(wanted)
-    tasks = [
-        scores.scores(
-            choice.encoder,
-            choice.checkpoints,
-            reference,
-            "test",
-            scores.SAMPLE,
-            work,
-            scores.SAMPLE * done,
-            total,
-        )
-        for done, reference in enumerate(wanted.values())
-    ]
+    mode = "linear" if choice.reading == "linear" else "posthoc"
+    wanted = list(references(choice).values())
+    tasks = scores.compute(choice.encoder, choice.checkpoints, wanted, mode, work)
     most = forward.SAMPLE if choice.reading == "nonlinear" else scores.SAMPLE
     n = sample_size([len(task.classnames) for task in tasks], len(choice.names), most)
     tasks = [task.first(n) for task in tasks]
@@ -177,7 +169,7 @@ class _Silent(Work):
     """Lets a part be left with its whole, without telling its own progress."""
 
     def __init__(self, whole: Work) -> None:
-        super().__init__(whole.lane)
+        super().__init__(whole.title)
         self._whole = whole
 
     def step(self, done: int, total: int, note: str) -> None:
@@ -222,11 +214,16 @@ def exact_forward(choice: Choice, alphas: Mapping[str, float], n: int) -> list[f
     )
 
 
-def whole(choice: Choice, alphas: Mapping[str, float]) -> Work:
+def whole(choice: Choice, alphas: Mapping[str, float], visitor: str) -> Work:
     """Start, or find, the non-linear readout on the whole test split; a later one replaces it.
 
+    Args:
+        choice: What is merged.
+        alphas: By task.
+        visitor: Who asks.
+
     Returns:
-        Work whose result is a :class:`Readout` without single-task accuracies.
+        Work whose result is {task: (right answers, images)}.
     """
     factors = choice.coefficients(alphas)
     key = (choice.vectors, tuple(factors.values()))
@@ -241,7 +238,7 @@ def whole(choice: Choice, alphas: Mapping[str, float]) -> Work:
             for name, answer in zip(wanted, answers, strict=True)
         }
 
-    return board().start("whole", key, compute)
+    return board().start("whole test split", visitor, key, compute)
 
 
 def readout(
@@ -301,7 +298,7 @@ def _normalized(choice: Choice, merged: Mapping[str, float], single: Mapping) ->
 
 
 def full_split(
-    choice: Choice, alphas: Mapping[str, float], counts: Mapping[str, tuple[int, int]], sample
+    choice: Choice, alphas: Mapping[str, float], counts: Mapping[str, tuple[int, int]]
 ) -> dict:
     """Return what the widget shows of the whole split.
 
@@ -309,16 +306,25 @@ def full_split(
         choice: What is merged.
         alphas: The setting measured.
         counts: Right answers and images, by evaluated task.
-        sample: Gives the single-task accuracies that normalise.
+
+    Returns:
+        As ``pack`` takes it; "normalized" only where every checkpoint was measured by itself on
+        the same images.
     """
     merged = {name: right / n for name, (right, n) in counts.items()}
     control = [name for name in merged if name not in choice.checkpoints]
+    alone = {
+        name: item.test
+        for name, item in choice.checkpoints.items()
+        if item.test is not None and item.n_test == counts[name][1]
+    }
+    complete = set(alone) == set(choice.checkpoints)
     return {
         "n": min(n for _, n in counts.values()),
         "alphas": dict(alphas),
         "tasks": merged,
         "absolute": _mean([merged[name] for name in choice.names]),
-        "normalized": _normalized(choice, merged, sample.single),
+        "normalized": _normalized(choice, merged, alone) if complete else None,
         "control": merged[control[0]] if control else None,
     }
 

@@ -147,7 +147,14 @@ def vectors(checkpoints: list[Checkpoint]) -> dict[str, dict]:
 
 @st.cache_resource(max_entries=40, show_spinner=False)
 def vector(digest: str) -> dict:
-    """Load one task vector by the digest of its checkpoint."""
+    """Return one task vector, float32, on the device of the models.
+
+    Args:
+        digest: Of the checkpoint.
+
+    Raises:
+        MissingDataError: If the checkpoint was deleted.
+    """
     import torch
 
     from engine.errors import MissingDataError

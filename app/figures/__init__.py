@@ -1,1 +1,1 @@
-"""Arrays in, Plotly figure out: pure functions, colours that every kind of colour vision tells apart."""
+"""Arrays in, Plotly figure out: pure functions; colours that everyone tells apart."""

@@ -33,7 +33,7 @@ def layout(figure: go.Figure, height: int, **settings) -> go.Figure:
     """
     shared = {
         "height": height,
-        "margin": {"l": 8, "r": 8, "t": 34, "b": 8},
+        "margin": {"l": 8, "r": 8, "t": 34, "b": 8, "pad": 0},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"size": 13},
@@ -41,7 +41,8 @@ def layout(figure: go.Figure, height: int, **settings) -> go.Figure:
         "hoverlabel": {"namelength": -1},
         "bargap": 0.25,
     }
-    figure.update_layout(shared | settings)
+    margin = shared["margin"] | settings.pop("margin", {})
+    figure.update_layout(shared | settings | {"margin": margin})
     figure.update_xaxes(automargin=True, title_standoff=8)
     figure.update_yaxes(automargin=True, title_standoff=8)
     return figure

@@ -173,7 +173,7 @@ def show_geometry(items: list[catalogue.Checkpoint]) -> None:
 def show_cosines(tasks, found, digests, encoder, mode) -> None:
     """Draw the cosine matrix."""
     widgets.figure(
-        figures.cosines(tasks, found.cosine),
+        figures.cosines(catalogue.titles(tasks), found.cosine),
         f"cosines_{encoder}_{mode}",
         [
             {"task": a, "other": b, "cosine": float(found.cosine[i, j])}
@@ -196,7 +196,7 @@ def show_cosines(tasks, found, digests, encoder, mode) -> None:
 def show_norms(tasks, found, digests, encoder, mode) -> None:
     """Draw norms and where they come from."""
     widgets.figure(
-        figures.norms(tasks, found.norm, found.groups, found.share),
+        figures.norms(catalogue.titles(tasks), found.norm, found.groups, found.share),
         f"norms_{encoder}_{mode}",
         [
             {"task": task, "norm": float(found.norm[i])}

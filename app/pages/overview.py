@@ -9,8 +9,8 @@ from app import state, widgets
 st.title("Tauscope")
 st.markdown(
     "A **task vector** is what fine-tuning on a task adds to a model's weights: "
-    r"$\tau = \theta - \theta_0$. Here you add, subtract and scale task vectors by hand, and see at "
-    "once what that does to accuracy on every task, whether the weights are read as they are or "
+    r"$\tau = \theta - \theta_0$. Here you add, subtract and scale task vectors by hand, and see "
+    "at once what that does to accuracy on every task, whether the weights are read as they are or "
     "through the model's tangent space."
 )
 pictures = st.container()
@@ -122,7 +122,7 @@ def show_matrix(items: list[catalogue.Checkpoint], encoder: str) -> None:
     ]
     counts = sorted({row["n"] for row in rows if row["n"]})
     widgets.figure(
-        figures.accuracy_matrix(tasks, catalogue.MODES, values),
+        figures.accuracy_matrix(catalogue.titles(tasks), catalogue.MODES, values),
         "accuracy_by_mode",
         rows,
         records.provenance(

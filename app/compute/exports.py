@@ -1,0 +1,149 @@
+"""What leaves the Merge page: the readout's rows, its provenance, the merged weights."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.compute import models, records
+from app.compute.merging import Choice, Readout, Sample
+
+
+def rows(found: Readout, alphas: Mapping[str, float]) -> list[dict]:
+    """Return a readout as rows: a task a row, then the means.
+
+    Args:
+        found: Accuracies.
+        alphas: By task; the control task has none.
+
+    Returns:
+        Plain values under the same keys; None where there is no such number.
+    """
+    table = [
+        {
+            "task": name,
+            "title": found.titles[name],
+            "alpha": alphas.get(name),
+            "zeroshot": found.zeroshot[name],
+            "single": found.single.get(name),
+            "merged": found.merged[name],
+            "low": found.interval[name][0],
+            "high": found.interval[name][1],
+            "n": found.n[name],
+            "control": name == found.control,
+        }
+        for name in found.merged
+    ]
+    tasks = found.tasks
+    empty = dict.fromkeys(table[0])
+    return [
+        *table,
+        {**empty, "task": "mean absolute", "merged": found.absolute, "n": _total(found)},
+        {**empty, "task": "mean normalized", "merged": found.normalized, "n": _total(found)},
+        {
+            **empty,
+            "task": "mean zero-shot",
+            "merged": sum(found.zeroshot[name] for name in tasks) / len(tasks),
+            "n": _total(found),
+        },
+    ]
+
+
+def _total(found: Readout) -> int:
+    return sum(found.n[name] for name in found.tasks)
+
+
+def pin_rows(pins: Sequence[Mapping]) -> list[dict]:
+    """Return pinned settings as a table: a measure a row, a setting a column.
+
+    Args:
+        pins: {"name", "alphas", "metrics", "exact", "context"}.
+
+    Returns:
+        Rows under the same keys; with exactly two settings, their difference as well.
+    """
+    names = [pin["name"] for pin in pins]
+    rows = [
+        {"measure": "reading"} | {pin["name"]: pin["context"]["reading"] for pin in pins},
+        {"measure": "encoder"} | {pin["name"]: pin["context"]["encoder"] for pin in pins},
+        {"measure": "kind"}
+        | {pin["name"]: "exact" if pin["exact"] else "approximate" for pin in pins},
+    ]
+    measures = {
+        f"mean {key}": [pin["metrics"].get(key) for pin in pins]
+        for key in ("absolute", "normalized")
+    }
+    measures["control"] = [pin["metrics"].get("control") for pin in pins]
+    for kind, source in (("accuracy", "tasks"), ("alpha", "alphas")):
+        tables = [pin["alphas"] if source == "alphas" else pin["metrics"]["tasks"] for pin in pins]
+        for task in dict.fromkeys(name for table in tables for name in table):
+            measures[f"{kind}, {task}"] = [table.get(task) for table in tables]
+    for label, values in measures.items():
+        row = {"measure": label} | dict(zip(names, values, strict=True))
+        if len(pins) == 2:
+            both = None not in values
+            row[f"{names[1]} − {names[0]}"] = values[1] - values[0] if both else None
+        rows.append(row)
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [{key: row.get(key) for key in keys} for row in rows]
+
+
+def provenance(choice: Choice, sample: Sample, alphas: Mapping[str, float]) -> dict[str, Any]:
+    """Return what made a readout.
+
+    Args:
+        choice: What is merged.
+        sample: What it is measured on.
+        alphas: By task.
+
+    Returns:
+        Plain JSON values.
+    """
+    return records.provenance(
+        "top-1 accuracy of the merged model on the first images of each test split",
+        exact=True,
+        checkpoints={name: item.digest for name, item in choice.checkpoints.items()},
+        encoder=choice.encoder,
+        encoder_digest=choice.encoder_digest,
+        reading=choice.reading,
+        convention=choice.convention,
+        alphas=dict(alphas),
+        coefficients=choice.coefficients(alphas),
+        split="test",
+        split_digests={task.name: task.split_digest for task in sample.tasks},
+        n={task.name: len(task.labels) for task in sample.tasks},
+        seeds={name: item.seed for name, item in choice.checkpoints.items()},
+        interval="Wilson, 95 %",
+    )
+
+
+def merged_file(choice: Choice, alphas: Mapping[str, float]) -> bytes:
+    """Return the merged weights as a safetensors file, the one ``python -m engine merge`` writes.
+
+    Args:
+        choice: What is merged.
+        alphas: By task.
+
+    Returns:
+        ``visual.*`` for the non-linear reading; ``tau.visual.*`` for a linearized one, which is
+        no single set of weights: f_lin needs theta_0 and tau apart.
+    """
+    import safetensors.torch
+
+    from engine.merging.weights import merged_tensors
+
+    encoder = models.encoder(choice.encoder)
+    taus = {name: models.vector(item.digest) for name, item in choice.checkpoints.items()}
+    factors = choice.coefficients(alphas)
+    tensors = merged_tensors(encoder, choice.reading, taus, factors)
+    record = records.provenance(
+        "merged weights" if choice.reading == "nonlinear" else "merged task vector",
+        exact=True,
+        checkpoints={name: item.digest for name, item in choice.checkpoints.items()},
+        encoder=choice.encoder,
+        encoder_digest=choice.encoder_digest,
+        mode=choice.reading,
+        convention=choice.convention,
+        alphas=dict(alphas),
+    )
+    metadata = {"format": "pt", "tauscope": json.dumps(record, sort_keys=True)}
+    return safetensors.torch.save({k: v.cpu() for k, v in tensors.items()}, metadata)
