@@ -151,7 +151,12 @@ def _declare_pretrain(verbs) -> None:
     verb.add_argument("--rate", type=finite, metavar="R", help="peak learning rate")
     verb.add_argument("--seed", type=int, metavar="N")
     verb.add_argument("--weight-decay", type=finite, metavar="W")
-    verb.add_argument("--fresh", action="store_true", help="new pictures every epoch")
+    verb.add_argument(
+        "--fresh",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="new pictures every epoch",
+    )
     verb.add_argument(
         "--random-init",
         action="store_true",

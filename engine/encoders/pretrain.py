@@ -50,13 +50,13 @@ class Recipe:
     """
 
     images: int = 60_000
-    epochs: int = 8
+    epochs: int = 9
     batch: int = 256
     rate: float = 1.5e-3
     weight_decay: float = 0.1
     clip: float = 1.0
     seed: int = 0
-    fresh: bool = False
+    fresh: bool = True
     distinct: bool = True
 
 

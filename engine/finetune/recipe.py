@@ -45,7 +45,7 @@ class Recipe:
     checkpoint_every: int = 100
 
 
-MINIATURE = Recipe(steps=600, warmup=60, precision="float32")
+MINIATURE = Recipe(steps=300, warmup=30, precision="float32")
 MINIATURE_RATES = {"nonlinear": 3e-4, "linear": 1e-3}
 
 
