@@ -32,7 +32,6 @@ SPLITS = {
     kind: {name: fake_split(TASKS[name], kind, n) for name in NAMES}
     for kind, n in (("train", 120), ("validation", 30), ("test", 40))
 }
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,6 @@ TASK = FakeTask()
 TRAIN, VALIDATION = fake_split(TASK, "train", 50), fake_split(TASK, "validation", 40)
 SHORT = Recipe(steps=20, batch=16, rate=3e-3, warmup=4, checkpoint_every=6)
 MODES = ("nonlinear", "linear")
-# raised inside torch.func.jvp, which the twins use
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
 
 
 class Stopped(Exception):

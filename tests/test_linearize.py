@@ -11,9 +11,6 @@ from engine.errors import ParameterMismatchError
 from engine.linearize import MODES, dual, linear_gradient, linearized, split, tangents
 from tests.tiny_clip import tiny_encoder
 
-# raised inside torch.func.jvp, which only the tests' twins and rare operations use
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
-
 
 @pytest.fixture(scope="module")
 def tiny():

@@ -20,7 +20,6 @@ from tests.fake_encoder import FakeTask, fake_encoder, fake_split, fake_taus
 TASK = FakeTask()
 SPLIT = fake_split(TASK, "test", 30)
 NAMES = ("a", "b", "c")
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
 
 
 @pytest.fixture(scope="module")
