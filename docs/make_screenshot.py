@@ -117,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", nargs="?", type=Path, default=OUT)
     out = parser.parse_args().out
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that the server ends too
     with server() as address:
         take(address, out)
 

@@ -549,6 +549,30 @@ def test_embedding_copies_what_is_final_once(ask, trained, tmp_path):
         copy.get(entry)
 
 
+def test_tasks_of_the_user_s_and_trials_are_not_embedded(ask, trained, tmp_path):
+    store = Store(trained)
+    (entry,) = store.find("checkpoint", task="signs", mode="nonlinear")[:1]
+    mine = {**entry.meta, "task": "birds", "task_source": "/somewhere/birds", "tau_digest": "b"}
+    words = ["--cache", trained]
+    addition = ["addition", "--mode", "linear", "--tasks", *TASKS, *words]
+    ask(*addition)
+    ask(*addition, "--limit", "60")
+    ask("evaluate", "--mode", "linear", "--tasks", "signs", *words)  # responses of theta_0 alone
+    kinds = ["checkpoint", "responses", "result"]
+    embed = ["embed", *words, "--to", tmp_path / "e", "--dry-run", "--kinds", *kinds]
+    before = ask(*embed)["copied"]
+    added = store.put("checkpoint", store.get(entry), mine)
+    try:
+        assert ask(*embed)["copied"] == before
+    finally:
+        store.delete(added)
+    by_digest = {e.digest: e.meta for kind in kinds for e in store.find(kind)}
+    chosen = [by_digest[row["digest"]] for row in before]
+    assert all(meta["record"]["limit"] is None for meta in chosen if "record" in meta)
+    assert all(meta["taus"] for meta in chosen if meta.get("content") == "scores")
+    assert any(meta.get("content") == "scores" for meta in chosen)
+
+
 def test_embedding_refuses_more_than_a_clone_may_carry(refused, trained, tmp_path, monkeypatch):
     monkeypatch.setattr("engine.commands.exporting.EMBEDDED_LIMIT", 10_000)
     words = ["embed", "--cache", trained, "--to", tmp_path / "e", "--encoders", "miniature"]

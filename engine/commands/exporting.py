@@ -22,6 +22,7 @@ from engine.merging import share
 from engine.merging.weights import merged_tensors
 from engine.provenance import provenance
 from engine.store import Entry, Store, default_store, write_bytes
+from engine.tasks import CONTROL, TASKS
 
 EMBEDDED_LIMIT = 64_000_000  # bytes; the folder is part of every clone
 
@@ -168,23 +169,37 @@ def choose_entries(store: Store, encoders: list[str], kinds: list[str]) -> list[
         kinds: Kinds of entries.
 
     Returns:
-        The newest entry of each encoder and of each (encoder, task, mode), and the results and
-        responses that rest on these alone, the newest of each question.
+        The newest entry of each encoder and of each of its (task, mode), for the miniature's own
+        tasks; of the responses and results that rest on these alone, the widest or newest of each
+        question about whole splits.
     """
     newest: dict[tuple, Entry] = {}
     for kind in ("encoder", "checkpoint", "responses", "result"):
-        for entry in store.find(kind):  # newest first
-            label = _label(entry)
-            if label["encoder"] not in encoders:
-                continue
-            key = (kind, *label.values(), entry.meta.get("key"))
-            newest.setdefault(key, entry)
+        # newest first; among responses to one split, those to the most task vectors
+        found = sorted(store.find(kind), key=lambda entry: -len(entry.meta.get("taus", ())))
+        for entry in found:
+            if _label(entry)["encoder"] in encoders and _of_the_miniature(entry):
+                key = (kind, *_label(entry).values(), entry.meta.get("key"))
+                newest.setdefault(key, entry)
     taus = {e.meta.get("tau_digest") for e in newest.values() if e.kind == "checkpoint"}
 
     def rests(entry: Entry) -> bool:
         return set(entry.meta.get("taus", {}).values()) <= taus
 
     return [entry for entry in newest.values() if entry.kind in kinds and rests(entry)]
+
+
+def _of_the_miniature(entry: Entry) -> bool:
+    """Return whether an entry is about the miniature's own tasks, and no trial on a part of them.
+
+    A task of the user's lies at a path of one machine and stays out of the repository.
+    """
+    meta = entry.meta
+    if entry.kind == "checkpoint":
+        return meta.get("task_source") == "miniature"
+    if entry.kind == "responses":
+        return bool(meta.get("taus")) and meta.get("task") in (*TASKS, CONTROL)
+    return meta.get("record", {}).get("limit") is None
 
 
 def _label(entry: Entry) -> dict[str, str]:
