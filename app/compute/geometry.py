@@ -51,10 +51,10 @@ def compare(digests: tuple[str, ...]) -> Geometry:
 
 
 def _groups(names: list[str]) -> dict[str, list[str]]:
-    """Sort parameter names into the blocks of the network, in the order they come.
+    """Return parameter names by the part of the network they belong to, from input to output.
 
-    A name with numbers belongs to the block those numbers give ("transformer.resblocks.2.ln_1" to
-    "resblocks 2"); the others come before the blocks as "input" or behind them as "output".
+    A name with a number belongs to that block ("transformer.resblocks.2.ln_1" to "resblocks 2");
+    the others come before the blocks as "input" or behind them as "output".
     """
     blocks: dict[str, list[str]] = {}
     loose: list[str] = []
@@ -64,7 +64,9 @@ def _groups(names: list[str]) -> dict[str, list[str]]:
             blocks.setdefault(f"{found[1]} {found[2]}", []).append(name)
         else:
             loose.append(name)
+    # files keep parameters in an order of their own: stages by name, blocks by number
+    order = sorted(blocks, key=lambda label: (label.split()[0], int(label.split()[1])))
     output = [name for name in loose if re.search(r"post|^proj|head|norm_pre|final", name)]
     entry = [name for name in loose if name not in output]
-    ends = {"input": entry, **blocks, "output": output}
+    ends = {"input": entry, **{label: blocks[label] for label in order}, "output": output}
     return {label: members for label, members in ends.items() if members}

@@ -85,7 +85,8 @@ def compute(
     for done, reference in enumerate(references):
         task = models.task(reference)
         work.step(done, len(references), f"{task.title}, {SAMPLE} test images")
-        split = models.split(reference, "test", encoder.image_size, SAMPLE)
+        limit = None if _whole_is_kept(encoder, task, checkpoints) else SAMPLE
+        split = models.split(reference, "test", encoder.image_size, limit)
         planes = respond(task, split).scores().numpy()
         found.append(
             TaskScores(
@@ -99,3 +100,21 @@ def compute(
             )
         )
     return found
+
+
+def _whole_is_kept(encoder, task, checkpoints: Mapping[str, Checkpoint]) -> bool:
+    """Return whether scores of more than the sample are kept: the sample is their beginning."""
+    from engine.remembering import tau_digests
+    from engine.store import default_store
+
+    wanted = set(tau_digests({name: item.entry for name, item in checkpoints.items()}).values())
+    found = default_store().find(
+        "responses",
+        content="scores",
+        encoder_digest=encoder.digest,
+        task=task.name,
+        split="test",
+    )
+    return any(
+        entry.meta["n"] > SAMPLE and wanted <= set(entry.meta["taus"].values()) for entry in found
+    )

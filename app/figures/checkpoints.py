@@ -118,10 +118,16 @@ def norms(
         figure.add_annotation(
             x=value, y=title, text=f"{value:.2f}", showarrow=False, xanchor="left", xshift=4
         )
-    style.layout(figure, 130 + 38 * len(titles), barmode="stack", margin={"t": 60})
+    style.layout(
+        figure,
+        130 + 38 * len(titles),
+        barmode="stack",
+        margin={"t": 60},
+        legend_traceorder="normal",
+    )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(
-        title="Euclidean norm of the task vector; parts: share of the squared norm",
+        title="Euclidean norm, parted by its square",
         range=[0, float(norm.max()) * 1.12 or 1.0],
     )
     return figure

@@ -52,7 +52,7 @@ def readout(
     )
     marks = (
         ("zero-shot", zeroshot, style.ORANGE, "circle"),
-        ("single task", single, style.VERMILION, "diamond"),
+        ("own vector alone", single, style.GREEN, "diamond"),
     )
     for name, values, colour, symbol in marks:
         figure.add_scatter(
@@ -66,7 +66,7 @@ def readout(
     style.layout(
         figure,
         150 + 34 * len(rows),
-        margin={"t": 74, "l": 8, "r": 12, "b": 8},
+        margin={"t": 74, "l": 8, "r": 34, "b": 8},
         title={"text": caption, "font": {"size": 13}, "x": 0, "xanchor": "left"},
     )
     figure.update_yaxes(autorange="reversed")

@@ -1,0 +1,68 @@
+"""A store with a tiny encoder named miniature and random task vectors: real pages, fast."""
+
+from pathlib import Path
+
+import torch
+
+from engine.encoders import load_encoder
+from engine.encoders.miniature import CONFIG, rounded
+from engine.encoders.towers import build_model
+from engine.store import Store, digest_tensors
+from engine.tasks import TASKS
+
+TINY = CONFIG | {
+    "embed_dim": 16,
+    "vision_cfg": {
+        "image_size": 32,
+        "patch_size": 16,
+        "width": 32,
+        "layers": 2,
+        "head_width": 16,
+    },
+}
+
+
+def make_encoder(home: Path) -> Store:
+    """Store the tiny encoder alone."""
+    store = Store(home)
+    weights = rounded(build_model(TINY, seed=1).state_dict())
+    store.put("encoder", weights, {"name": "miniature", "config": TINY})
+    return store
+
+
+def make_world(
+    home: Path, tasks: tuple[str, ...] = TASKS, modes: tuple[str, ...] = ("nonlinear", "linear")
+) -> Store:
+    """Store the tiny encoder with a random task vector for each task and mode."""
+    store = make_encoder(home)
+    encoder = load_encoder("miniature", store)
+    source = torch.Generator().manual_seed(0)
+    for mode in modes:
+        for place, task in enumerate(tasks):
+            tau = {
+                name: 0.03 * torch.randn(value.shape, generator=source)
+                for name, value in encoder.theta0.items()
+            }
+            store.put("checkpoint", tau, _meta(encoder, task, mode, place, tau))
+    return store
+
+
+def _meta(encoder, task: str, mode: str, place: int, tau: dict) -> dict:
+    """Return what a checkpoint of the command line says of itself."""
+    return {
+        "encoder": encoder.name,
+        "encoder_digest": encoder.digest,
+        "task": task,
+        "task_source": "miniature",
+        "mode": mode,
+        "seed": 0,
+        "steps": 20,
+        "recipe": {"steps": 20},
+        "train_digest": "0" * 64,
+        "tau_digest": digest_tensors(tau),
+        "log": [{"step": step, "loss": 3.0 / step} for step in range(1, 21)],
+        "accuracy": {"validation": 0.5 + place / 100, "test": 0.4 + place / 100},
+        "n": {"validation": 500, "test": 1000},
+        "versions": {},
+        "commit": "test",
+    }
