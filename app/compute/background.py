@@ -95,6 +95,11 @@ class Board:
                 self._work.pop(old).cancel()
             return self._work[key]
 
+    def pending(self) -> list[Work]:
+        """Return the work that has not finished."""
+        with self._lock:
+            return [work for work in self._work.values() if not work.finished.is_set()]
+
     def drop(self, work: Work) -> None:
         """Forget a piece of work, so that it can be tried again."""
         with self._lock:

@@ -183,7 +183,7 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
     released = alpha_widget(payload, key=state.MERGE_WIDGET)
     if released.pin is not None or released.unpin is not None:
         keep_pins(choice, released)
-        st.rerun(scope="fragment")
+        st.rerun()
     waiting = [work for work in (validation, whole) if work and not work.finished.is_set()]
     if waiting:
         watch_quietly(waiting)
@@ -250,6 +250,11 @@ def keep_pins(choice: merging.Choice, released) -> None:
         st.session_state[state.MERGE_PINS] = state.add_pin(pins(), pin)
 
 
+def forget_pins() -> None:
+    """Forget all pinned settings."""
+    st.session_state[state.MERGE_PINS] = []
+
+
 def show_pins(found: merging.Readout) -> None:
     """Draw the pinned settings side by side."""
     kept = pins()
@@ -268,9 +273,7 @@ def show_pins(found: merging.Readout) -> None:
         )
         with st.container(horizontal=True):
             widgets.downloads("pinned", rows, {"settings": kept}, key="pins")
-            if st.button("Forget all", key="pins_forget"):
-                st.session_state[state.MERGE_PINS] = []
-                st.rerun(scope="fragment")
+            st.button("Forget all", key="pins_forget", on_click=forget_pins)
     with right:
         st.plotly_chart(
             figures.pins(kept, found.titles),
