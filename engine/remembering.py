@@ -14,7 +14,8 @@ from engine.responses import Responses, responses
 from engine.store import Entry, Store, digest_tensors
 from engine.tasks import Split, Task
 
-VERSION = 1  # of the answers: raised when what they mean changes
+CONTENT = "class scores"
+VERSION = 2  # of the answers: raised when what they mean changes
 PROBE = 16  # images that stand for a split when asking whether it is still the same
 
 
@@ -57,7 +58,7 @@ def remembered_responses(
         if scores is None:
             scores = responses(encoder, task, split, taus).scores()
             meta = {
-                "content": "scores",
+                "content": CONTENT,
                 "key": f"scores-{split.name}-{len(split.labels)}",
                 "encoder": encoder.name,
                 "encoder_digest": encoder.digest,
@@ -69,6 +70,8 @@ def remembered_responses(
                 "n": len(split.labels),
                 "checkpoints": {name: entry.digest for name, entry in entries.items()},
                 "taus": tau_digests(entries),
+                # a list, for the order of a table's keys is lost on disk
+                "planes": list(tau_digests(entries).values()),
                 **provenance(),
             }
             store.put("responses", {"scores": scores}, meta)
@@ -88,13 +91,13 @@ def _kept_scores(
     wanted = list(tau_digests(entries).values())
     found = store.find(
         "responses",
-        content="scores",
+        content=CONTENT,
         encoder_digest=encoder.digest,
         split_digest=split.digest,
         head_digest=head_digest(encoder, task),
     )
     for entry in found:
-        kept = list(entry.meta["taus"].values())
+        kept = entry.meta["planes"]
         if set(wanted) <= set(kept):
             planes = [0, *(1 + kept.index(digest) for digest in wanted)]
             return store.get(entry)["scores"][planes]

@@ -179,7 +179,7 @@ def choose_entries(store: Store, encoders: list[str], kinds: list[str]) -> list[
         found = sorted(store.find(kind), key=lambda entry: -len(entry.meta.get("taus", ())))
         for entry in found:
             if _label(entry)["encoder"] in encoders and _of_the_miniature(entry):
-                key = (kind, *_label(entry).values(), entry.meta.get("key"))
+                key = (kind, *_label(entry).values(), _asked(entry))
                 newest.setdefault(key, entry)
     taus = {e.meta.get("tau_digest") for e in newest.values() if e.kind == "checkpoint"}
 
@@ -187,6 +187,14 @@ def choose_entries(store: Store, encoders: list[str], kinds: list[str]) -> list[
         return set(entry.meta.get("taus", {}).values()) <= taus
 
     return [entry for entry in newest.values() if entry.kind in kinds and rests(entry)]
+
+
+def _asked(entry: Entry) -> tuple:
+    """Return what a result answers, whatever it was measured with; newer ones replace older."""
+    meta = entry.meta
+    if entry.kind != "result":
+        return (meta.get("key"),)
+    return (meta.get("what"), meta["record"].get("convention"), *sorted(meta["taus"]))
 
 
 def _of_the_miniature(entry: Entry) -> bool:

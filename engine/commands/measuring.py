@@ -184,7 +184,7 @@ def addition(args: argparse.Namespace) -> Outcome:
     )
     kept = store.find("result", what="addition", key=key)
     if kept and not args.force:
-        return _answered(kept[0].meta["record"])
+        return _answered(kept[0].meta["record"], list(tasks))
     record = _measured_addition(args, store, encoder, tasks, entries, load)
     meta = {
         "what": "addition",
@@ -195,7 +195,7 @@ def addition(args: argparse.Namespace) -> Outcome:
         "record": record,
     }
     store.put("result", {}, meta)
-    return _answered(record)
+    return _answered(record, list(tasks))
 
 
 def _measured_addition(
@@ -231,8 +231,9 @@ def _measured_addition(
     }
 
 
-def _answered(record: dict) -> Outcome:
-    """Return an answer as it is printed; the store sorts its keys."""
+def _answered(record: dict, names: list[str]) -> Outcome:
+    """Return an answer as it is printed: keys and tasks in their order, which the store sorts."""
+    record = _in_order(record, names)
     ordered = {name: record[name] for name in ANSWER}
     keys = ("alpha", "absolute", "normalized")
     ordered["validation"] = [{key: row[key] for key in keys} for row in record["validation"]]
@@ -246,7 +247,7 @@ def _answered(record: dict) -> Outcome:
             percent(record["merged"][name]),
             record["n"][name],
         )
-        for name in record["n"]
+        for name in names
     ]
     mean = sum(record["single"].values()) / len(rows)
     rows.append((
@@ -261,3 +262,11 @@ def _answered(record: dict) -> Outcome:
         f"(Eq. 7); {'test' if record['limit'] is None else 'first test images'}, exact"
     )
     return Outcome(ordered, f"{text}\n{told}")
+
+
+def _in_order(value: object, names: list[str]) -> object:
+    """Return plain values with every table of tasks in the order of the tasks."""
+    if not isinstance(value, dict):
+        return value
+    keys = names if value.keys() == set(names) else value
+    return {key: _in_order(value[key], names) for key in keys}
