@@ -95,13 +95,13 @@ def readouts(page) -> dict[str, str]:
     }
 
 
-def wait_until(condition, seconds: float = 60.0):
+def wait_until(page, condition, seconds: float = 60.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
-        time.sleep(0.05)
+        page.wait_for_timeout(20)  # not time.sleep: the page's address is learnt from its events
     raise AssertionError("waited in vain")
 
 
@@ -131,7 +131,7 @@ def test_dragging_moves_readouts_and_release_writes_the_address(page, address, s
     assert in_address(page)["signs"] == 0.3
     assert len(seen) > 5
     page.mouse.up()
-    wait_until(lambda: in_address(page)["signs"] > 0.8)
+    wait_until(page, lambda: in_address(page)["signs"] > 0.8)
     assert readouts(page) != before
     held = in_address(page)
     page.reload()
@@ -149,7 +149,7 @@ def test_readouts_equal_the_engine(page, address, engine, reading):
         alphas = {task: round(source.uniform(-1, 2), 2) for task in TASKS}
         for task, alpha in alphas.items():
             set_number(page, task, alpha)
-        wait_until(lambda alphas=alphas: in_address(page) == alphas)
+        wait_until(page, lambda alphas=alphas: in_address(page) == alphas)
         exact = engine.accuracies(reading, alphas, 500)
         assert readouts(page) == {name: shown(value) for name, value in exact.items()}
     assert "exact" in page.get_by_test_id("status").inner_text()
@@ -164,12 +164,12 @@ def test_the_nonlinear_reading_is_exact_after_release(page, address, engine):
         for task, alpha in alphas.items():
             set_number(page, task, alpha)
         start = time.monotonic()
-        wait_until(lambda alphas=alphas: in_address(page) == alphas)
-        wait_until(lambda: "exact" in page.get_by_test_id("status").inner_text())
+        wait_until(page, lambda alphas=alphas: in_address(page) == alphas)
+        wait_until(page, lambda: "exact" in page.get_by_test_id("status").inner_text())
         delays.append(time.monotonic() - start)
         exact = engine.accuracies("nonlinear", alphas, 250)
         assert readouts(page) == {name: shown(value) for name, value in exact.items()}
-    wait_until(lambda: "1,000" in page.get_by_test_id("full").inner_text(), 120)
+    wait_until(page, lambda: "1,000" in page.get_by_test_id("full").inner_text(), 120)
     whole = engine.accuracies("nonlinear", alphas, 1000)
     mean = sum(whole[task] for task in TASKS) / len(TASKS)
     assert shown(mean) in page.get_by_test_id("full").inner_text()
@@ -181,7 +181,7 @@ def test_the_keyboard_moves_a_slider(page, address):
     slider.focus()
     for _ in range(3):
         slider.press("ArrowRight")
-    wait_until(lambda: in_address(page)["letters"] > 0.3)
+    wait_until(page, lambda: in_address(page)["letters"] > 0.3)
 
 
 def test_the_address_of_another_restores_everything(page, address):
@@ -200,7 +200,7 @@ def test_pinning_downloads_and_the_merged_weights(page, address, engine):
     page.get_by_text("Pinned settings", exact=True).wait_for(timeout=LIMIT)
     set_number(page, "signs", 1.0)
     page.get_by_role("button", name="Pin", exact=True).click()
-    wait_until(lambda: page.get_by_test_id("unpin-1").count())
+    wait_until(page, lambda: page.get_by_test_id("unpin-1").count())
     with page.expect_download() as caught:
         page.get_by_role("button", name=re.compile("Merged task vector")).click()
     tensors = safetensors.torch.load_file(caught.value.path())
