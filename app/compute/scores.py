@@ -104,13 +104,13 @@ def compute(
 
 def _whole_is_kept(encoder, task, checkpoints: Mapping[str, Checkpoint]) -> bool:
     """Return whether scores of more than the sample are kept: the sample is their beginning."""
-    from engine.remembering import tau_digests
+    from engine.remembering import CONTENT, tau_digests
     from engine.store import default_store
 
     wanted = set(tau_digests({name: item.entry for name, item in checkpoints.items()}).values())
     found = default_store().find(
         "responses",
-        content="scores",
+        content=CONTENT,
         encoder_digest=encoder.digest,
         task=task.name,
         split="test",
