@@ -148,8 +148,8 @@ def _addition(choice: Choice, key: str, work: Work) -> dict:
 
 def _keep(choice: Choice, what: str, key: str, record: Mapping[str, Any]) -> dict:
     """Store a record as the command line does, and return it."""
-    from engine.remembering import tau_digests
     from engine.provenance import provenance
+    from engine.remembering import tau_digests
     from engine.store import default_store
 
     taus = tau_digests({name: item.entry for name, item in choice.checkpoints.items()})

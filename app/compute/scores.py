@@ -116,5 +116,5 @@ def _whole_is_kept(encoder, task, checkpoints: Mapping[str, Checkpoint]) -> bool
         split="test",
     )
     return any(
-        entry.meta["n"] > SAMPLE and wanted <= set(entry.meta["taus"].values()) for entry in found
+        entry.meta["n"] > SAMPLE and wanted <= set(entry.meta["planes"]) for entry in found
     )
