@@ -133,6 +133,9 @@ def add_pin(pins: Sequence[dict], pin: dict) -> list[dict]:
     Args:
         pins: Those kept, each with a "name".
         pin: The new one, without a name.
+
+    Returns:
+        The settings kept, the new one last.
     """
     kept = list(pins)[-(MOST_PINS - 1) :]
     taken = {item["name"] for item in kept}

@@ -110,6 +110,12 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows as CSV, the keys of the first as heads.
 
     A text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+    Args:
+        rows: Values by head, all with the same heads.
+
+    Returns:
+        CSV with a head line; empty without rows.
     """
     text = io.StringIO()
     if rows:

@@ -10,7 +10,7 @@ class UsageError(EngineError):
 
 
 class MissingDataError(EngineError):
-    """A data set, checkpoint or result is not on disk; the message names the command that makes it."""
+    """Data, a checkpoint or a result is not on disk; the message names the command for it."""
 
 
 class CheckpointError(EngineError):

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.encoders import Encoder
 from engine.provenance import provenance
 from engine.responses import Responses, responses
-from engine.store import Entry, Store, digest_tensors
+from engine.store import Entry, Store
 from engine.tasks import Split, Task
 
 CONTENT = "class scores"
@@ -20,8 +20,20 @@ PROBE = 16  # images that stand for a split when asking whether it is still the 
 
 
 def head_digest(encoder: Encoder, task: Task) -> str:
-    """Return the digest of a task's frozen head: of its class names and templates, embedded."""
-    return digest_tensors({"head": encoder.head(task).float().cpu()})
+    """Return the digest of what a task's frozen head is made from.
+
+    Not of the head's own bits: its last ones differ from processor to processor, and what is kept
+    would be found on the machine that made it alone.
+
+    Args:
+        encoder: Whose digest covers the text tower.
+        task: Class names and templates.
+
+    Returns:
+        sha256, 64 hex digits.
+    """
+    said = [encoder.digest, list(task.classnames), list(task.templates)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def tau_digests(entries: Mapping[str, Entry]) -> dict[str, str]:

@@ -93,6 +93,9 @@ def task_card(name: str) -> TaskCard:
 
     Args:
         name: One of the miniature's families.
+
+    Returns:
+        Title, words and pictures.
     """
     from engine.tasks import CONTROL
     from engine.tasks.miniature import family, render

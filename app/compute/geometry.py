@@ -32,6 +32,9 @@ def compare(digests: tuple[str, ...]) -> Geometry:
 
     Args:
         digests: Of the checkpoints, in the order of rows and columns.
+
+    Returns:
+        Cosines, norms and where in the network they lie.
     """
     from engine.task_vectors import cosine_matrix, norm
 

@@ -83,6 +83,9 @@ def encoder(name: str):
 
     Args:
         name: As ``load_encoder`` takes it.
+
+    Returns:
+        The encoder, on the device of this machine.
     """
     from engine.encoders.miniature import NAME, RANDOM_NAME
     from engine.store import default_store
@@ -118,6 +121,9 @@ def split(reference: str, name: str, image_size: int, limit: int | None):
         name: "train", "validation" or "test".
         image_size: Pixels a side.
         limit: Images at most; all of them with None.
+
+    Returns:
+        The split, shared by all who ask.
     """
     from engine.store import default_store
 

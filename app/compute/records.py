@@ -37,6 +37,9 @@ def ages(created: Sequence[str], now: datetime | None = None) -> list[str]:
     Args:
         created: ISO times.
         now: The present; the clock's by default.
+
+    Returns:
+        One age a time.
     """
     now = now or datetime.now(UTC)
     return [_age((now - datetime.fromisoformat(time)).total_seconds()) for time in created]

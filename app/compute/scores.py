@@ -115,6 +115,4 @@ def _whole_is_kept(encoder, task, checkpoints: Mapping[str, Checkpoint]) -> bool
         task=task.name,
         split="test",
     )
-    return any(
-        entry.meta["n"] > SAMPLE and wanted <= set(entry.meta["planes"]) for entry in found
-    )
+    return any(entry.meta["n"] > SAMPLE and wanted <= set(entry.meta["planes"]) for entry in found)

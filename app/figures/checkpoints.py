@@ -17,6 +17,9 @@ def accuracy_matrix(
         tasks: What a reader sees, one a row.
         modes: Training modes.
         values: Fractions, tasks by modes; None where there is no checkpoint.
+
+    Returns:
+        The figure.
     """
     columns = [style.MODE_TITLES[mode] for mode in modes]
     hover = [
@@ -95,6 +98,9 @@ def norms(
         groups: Parts of the network.
         share: Part of the squared norm in each group, shape (T, groups): each bar is as long as
             the norm, its parts as the shares.
+
+    Returns:
+        The figure.
     """
     figure = go.Figure()
     rounds = len(style.CYCLE)

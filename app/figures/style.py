@@ -52,7 +52,7 @@ def percent_axis(title: str) -> dict:
     """Give the settings of an axis of accuracies: values are fractions, ticks are per cent."""
     return {
         "title": title,
-        "range": [0, 1],
+        "range": [0, 1.02],  # a mark at 100 % is drawn whole
         "tickformat": ".0%",
         "dtick": 0.2,
         "zeroline": False,
@@ -76,6 +76,9 @@ def matrix(
         rows: Their names.
         hover: What each cell says when pointed at.
         settings: Further settings of the heat-map.
+
+    Returns:
+        The heat-map, to be put into a figure.
     """
     return go.Heatmap(
         z=values,
