@@ -52,7 +52,7 @@ def figure(
     Args:
         figure: What to draw; its height is fixed.
         name: Of the files, without a suffix.
-        rows: The numbers drawn, one dictionary a row, all with the same keys.
+        rows: The numbers drawn, one dictionary a row.
         provenance: What made them; it says "exact" or "approximate", n, digests and versions.
         key: Of the figure; its controls derive theirs from it.
         alt: What it shows, for those who do not see it.
@@ -107,7 +107,7 @@ def chart_config(name: str, kind: str) -> dict:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows as CSV, the keys of the first as heads.
+    """Write rows as CSV, a column a key; what a row lacks stays empty.
 
     A text that a spreadsheet would run as a formula gets an apostrophe in front.
 
@@ -119,7 +119,8 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     text = io.StringIO()
     if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        heads = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(text, fieldnames=heads, lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
     return text.getvalue()

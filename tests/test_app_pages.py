@@ -322,3 +322,27 @@ def test_merge_readout_equals_the_engine(here):
         split = load_split(task, "test", 32, here, 500)
         exact = linearized_accuracy(responses(encoder, task, split, taus), alphas)
         assert drawn[task.title] == pytest.approx(exact, abs=1e-12)
+
+
+def test_a_table_of_uneven_rows_is_written_whole():
+    from app.widgets import to_csv
+
+    text = to_csv([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "validation": 0.5}])
+    assert text == "step,loss,validation\n1,2.0,\n2,1.0,0.5\n"
+
+
+def test_a_text_cannot_become_a_formula():
+    from app.widgets import to_csv
+
+    assert to_csv([{"task": "=1+1"}, {"task": "-x"}]) == "task\n'=1+1\n'-x\n"
+
+
+def test_vectors_of_different_weights_are_never_mixed(monkeypatch, tmp_path):
+    store = use(monkeypatch, make_world(tmp_path, FEW))
+    meta = dict(store.find("checkpoint", mode="linear", task="signs")[0].meta)
+    newer = {**meta, "encoder_digest": "f" * 64}
+    store.put("checkpoint", {"proj": torch.ones(3)}, newer)
+    found = catalogue.newest(catalogue.checkpoints(), "miniature", "linear")
+    assert [item.encoder_digest for item in found.values()] == ["f" * 64]
+    kept = catalogue.newest(catalogue.checkpoints(), "miniature", "linear", meta["encoder_digest"])
+    assert list(kept) == ["letters", "signs"]

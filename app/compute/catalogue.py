@@ -167,15 +167,18 @@ def newest(
         items: Checkpoints, newest first.
         encoder: Name of the encoder.
         mode: "nonlinear" or "linear".
-        encoder_digest: Keep only those made for exactly these weights.
+        encoder_digest: Keep only those made for exactly these weights; for those of the newest
+            checkpoint with None, so that vectors of different weights are never mixed.
 
     Returns:
         Checkpoints by task: the miniature's in their order, then users' tasks by name.
     """
+    mine = [item for item in items if item.encoder == encoder]
+    if encoder_digest is None and mine:
+        encoder_digest = mine[0].encoder_digest
     found: dict[str, Checkpoint] = {}
-    for item in items:
-        fits = encoder_digest is None or item.encoder_digest == encoder_digest
-        if item.encoder == encoder and item.mode == mode and fits:
+    for item in mine:
+        if item.mode == mode and item.encoder_digest == encoder_digest:
             found.setdefault(item.task, item)
     order = {name: place for place, name in enumerate(task_names()[0])}
     return {name: found[name] for name in sorted(found, key=lambda n: (order.get(n, 99), n))}

@@ -148,11 +148,6 @@ def show_geometry(items: list[catalogue.Checkpoint]) -> None:
             key=state.CHECKPOINTS_MODE,
         )
     chosen = catalogue.newest(items, encoder, mode)
-    chosen = {
-        task: item
-        for task, item in chosen.items()
-        if item.encoder_digest == next(iter(chosen.values())).encoder_digest
-    }
     if not chosen:
         st.info(
             f"{encoder} has no checkpoints trained so. Make them with "
