@@ -4,19 +4,18 @@ from html import escape
 
 import streamlit as st
 
-from app import state, widgets
-
 st.title("Tauscope")
+# plain text: no part of the browser's that would still have to be fetched
 st.markdown(
-    "A **task vector** is what fine-tuning on a task adds to a model's weights: "
-    r"$\tau = \theta - \theta_0$. Here you add, subtract and scale task vectors by hand, and see "
-    "at once what that does to accuracy on every task, whether the weights are read as they are or "
-    "through the model's tangent space."
+    "A **task vector** is what fine-tuning on a task adds to a model's weights: τ = θ − θ₀. Here "
+    "you add, subtract and scale task vectors by hand, and see at once what that does to accuracy "
+    "on every task, whether the weights are read as they are or through the model's tangent space."
 )
 pictures = st.container()
 cached = st.container()
 
-# the engine is imported here, behind what a visitor reads first
+# the rest is imported here, behind what a visitor reads first
+from app import state, widgets  # noqa: E402
 from app.compute import catalogue, records  # noqa: E402
 from app.figures import checkpoints as figures  # noqa: E402
 
