@@ -39,6 +39,14 @@ FIRST_KEYS = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_embedded(tmp_path_factory):
+    """A checkout whose embedded cache is empty: what a test finds, it has made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.store.ROOT", tmp_path_factory.mktemp("checkout"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def world():
     """A small world, so that whole splits are measured in no time."""
