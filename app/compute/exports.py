@@ -87,6 +87,19 @@ def pin_rows(pins: Sequence[Mapping]) -> list[dict]:
     return [{key: row.get(key) for key in keys} for row in rows]
 
 
+def pin_provenance(pins: Sequence[Mapping]) -> dict[str, Any]:
+    """Return what made pinned settings: the settings themselves, digests among them.
+
+    Args:
+        pins: As ``pin_rows`` takes them.
+
+    Returns:
+        Plain JSON values.
+    """
+    exact = all(pin["exact"] for pin in pins)
+    return records.provenance("pinned settings of the Merge page", exact=exact, settings=list(pins))
+
+
 def provenance(choice: Choice, sample: Sample, alphas: Mapping[str, float]) -> dict[str, Any]:
     """Return what made a readout.
 

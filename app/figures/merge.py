@@ -65,9 +65,11 @@ def readout(
         )
     style.layout(
         figure,
-        150 + 34 * len(rows),
-        margin={"t": 74, "l": 8, "r": 34, "b": 8},
+        180 + 34 * len(rows),
+        margin={"t": 52, "r": 20},
         title={"text": caption, "font": {"size": 13}, "x": 0, "xanchor": "left"},
+        # below: above, it would run into the title on a narrow screen
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
     )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(style.percent_axis("top-1 accuracy on test (%)"))

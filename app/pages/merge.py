@@ -148,7 +148,7 @@ def watch_quietly(works: list) -> None:
     if len(pending) < len(works):
         st.rerun()
     notes = ", ".join(f"{work.title}: {work.note} ({work.fraction:.0%})" for work in pending)
-    st.caption(f"In the background: {notes}" if notes else "")
+    st.caption(f"In the background: {notes}")
 
 
 @st.fragment
@@ -184,9 +184,14 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
     if released.pin is not None or released.unpin is not None:
         keep_pins(choice, released)
         st.rerun()
+    # one line whatever happens, so that nothing below jumps
     waiting = [work for work in (validation, whole) if work and not work.finished.is_set()]
     if waiting:
         watch_quietly(waiting)
+    elif validation.result is not None:
+        n = sorted(set(validation.result.n.values()))
+        counts = " to ".join(f"{count:,}" for count in dict.fromkeys((n[0], n[-1])))
+        st.caption(f"Validation points are exact, n = {counts} images a task.")
     if validation.error is not None:
         widgets.show_error(validation.error)
     show_pins(found)
@@ -259,7 +264,6 @@ def show_pins(found: merging.Readout) -> None:
     """Draw the pinned settings side by side."""
     kept = pins()
     if not kept:
-        st.caption("Pin a setting to compare it with others, here, side by side.")
         return
     st.subheader("Pinned settings")
     left, right = st.columns(2, gap="large")
@@ -269,10 +273,10 @@ def show_pins(found: merging.Readout) -> None:
             [{key: cell(value) for key, value in row.items()} for row in rows],
             key="pins_table",
             hide_index=True,
-            height="content",
+            height=390,
         )
         with st.container(horizontal=True):
-            widgets.downloads("pinned", rows, {"settings": kept}, key="pins")
+            widgets.downloads("pinned", rows, exports.pin_provenance(kept), key="pins")
             st.button("Forget all", key="pins_forget", on_click=forget_pins)
     with right:
         st.plotly_chart(
@@ -327,9 +331,10 @@ def show_export(
             [found.merged[name] for name in names],
             [found.interval[name] for name in names],
             [found.n[name] for name in names],
-            f"{choice.encoder}, {style.MODE_TITLES[choice.reading].lower()}, {choice.convention}: "
-            f"mean absolute {found.absolute:.1%}, normalized "
-            f"{widgets.percent(found.normalized)}; exact, n = {sample.n} a task",
+            f"{choice.encoder}, {style.MODE_TITLES[choice.reading].lower()}, "
+            f"{choice.convention}<br>"
+            f"mean absolute {widgets.percent(found.absolute)}, normalized "
+            f"{widgets.percent(found.normalized)}; exact, n = {sample.n}",
         ),
         f"merge_{choice.encoder}_{choice.reading}".replace("/", "_"),
         exports.rows(found, alphas),
