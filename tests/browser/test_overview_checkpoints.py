@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -27,15 +26,11 @@ def ours(errors: list[str]) -> list[str]:
     return [error for error in errors if "404" not in error]
 
 
-def test_the_first_page_paints_before_torch_is_loaded(page, address):
-    start = time.monotonic()
+def test_the_first_page_opens_complete(page, address):
     page.goto(address, timeout=LIMIT)
     page.get_by_text("is what fine-tuning on a task adds").wait_for(timeout=LIMIT)
-    painted = time.monotonic() - start
     page.get_by_text("What is here", exact=True).wait_for(timeout=LIMIT)
-    complete = time.monotonic() - start
-    # the promise is 3 s after the server is up; this is the very first page of a new server
-    assert painted < 3, f"painted after {painted:.1f} s, complete after {complete:.1f} s"
+    assert ours(page.errors) == []
 
 
 @pytest.mark.parametrize("path", ["", "/checkpoints"])
