@@ -84,7 +84,7 @@ def test_a_figure_is_saved_as_svg_by_its_camera(page, settled, address):
     page.get_by_role("radio", name="SVG").or_(page.get_by_role("button", name="SVG")).click()
     page.keyboard.press("Escape")
     settled(page, LIMIT)
-    figure = page.locator(".st-key-cosines .js-plotly-plot")
+    figure = page.locator(".st-key-cosines .js-plotly-plot").first
     figure.hover()
     with page.expect_download() as caught:
         figure.locator("[data-title^=Download]").click()
