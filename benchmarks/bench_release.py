@@ -1,8 +1,8 @@
 """Time what a visitor waits for, in Chromium, on the embedded miniature with an empty local cache.
 
 First paint of the first page; and of the Merge page's non-linear reading, from letting a slider go
-to the exact value of 250 images of each of nine tasks. Run it as ``-m benchmarks.bench_release``
-from the repository's root; prints JSON. Quote it from an idle machine.
+to the exact value of 250 images of each of nine tasks. Run from the repository's root as
+``python -m benchmarks.bench_release``; prints JSON. Quote it from an idle machine.
 """
 
 import json
