@@ -4,6 +4,12 @@ import streamlit as st
 
 st.set_page_config(page_title="Tauscope", page_icon="app/icon.svg", layout="wide")
 
+# what is shown stays clear while the next numbers are computed: fading repaints the whole page at
+# every frame, on the cores that compute
+st.html(
+    "<style>[data-stale='true'] { opacity: 1 !important; transition: none !important; }</style>"
+)
+
 
 def page(name: str, title: str, icon: str, **settings) -> st.Page:
     """Name a page of ``app/pages``; its address is its name."""

@@ -24,6 +24,10 @@ PORT = 8791
 ADDRESS = f"http://127.0.0.1:{PORT}"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 RELEASES = 12
+MALLOC = {  # as `make app` has it
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_MMAP_THRESHOLD_": "100000000000",
+}
 EXACT = "status => status.innerText.startsWith('exact')"
 
 
@@ -43,7 +47,7 @@ def start_server(home: str) -> subprocess.Popen:
     process = subprocess.Popen(
         [*command, "--server.headless=true", f"--server.port={PORT}"],
         cwd=ROOT,
-        env={**os.environ, "TAUSCOPE_CACHE": home},
+        env={**os.environ, **MALLOC, "TAUSCOPE_CACHE": home},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

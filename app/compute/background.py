@@ -49,6 +49,18 @@ class Work:
         if self._cancelled.is_set():
             raise Cancelled
 
+    def pause(self, seconds: float) -> None:
+        """Let a visitor's own work go first; leave the work if nobody waits for it by then.
+
+        Args:
+            seconds: How long.
+
+        Raises:
+            Cancelled: If nobody waits for it.
+        """
+        if self._cancelled.wait(seconds):
+            raise Cancelled
+
     def cancel(self) -> None:
         """Ask the work to leave at its next step."""
         self._cancelled.set()

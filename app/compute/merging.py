@@ -12,6 +12,7 @@ from app.compute.catalogue import Checkpoint
 from app.compute.scores import TaskScores
 
 TRAINED = {"nonlinear": "nonlinear", "posthoc": "nonlinear", "linear": "linear"}
+SETTLE = 1.0  # seconds the whole split lets the page draw, or the next drag begin
 PICTURES = 24  # examples a task to watch flip
 
 
@@ -229,6 +230,7 @@ def whole(choice: Choice, alphas: Mapping[str, float], visitor: str) -> Work:
     key = (choice.vectors, tuple(factors.values()))
 
     def compute(work: Work) -> dict[str, tuple[int, int]]:
+        work.pause(SETTLE)
         wanted = references(choice)
         answers = forward.run(
             choice.encoder, choice.checkpoints, factors, tuple(wanted.values()), None, work

@@ -314,8 +314,8 @@ def _attention(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     """
     if len(args) != 3 or not all(isinstance(arg, Dual) for arg in args) or any(kwargs.values()):
         raise ValueError("expected attention of duals without mask, dropout or scale")
-    shape = args[0].shape  # (..., T, d)
-    q, k_, v = (_value(arg).detach().reshape(-1, *shape[-2:]) for arg in args)
+    shape = args[0].shape  # (..., Q, d); keys and values (..., T, d)
+    q, k_, v = (_value(arg).detach().reshape(-1, *arg.shape[-2:]) for arg in args)
     q = q * shape[-1] ** -0.5
     with torch.enable_grad():
         scores = torch.bmm(q, k_.mT).requires_grad_()
@@ -324,7 +324,7 @@ def _attention(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
         p = weights.detach()
     tangents = []
     for k in range(count):
-        dq, dk, dv = (arg.tangents[k].reshape(q.shape) for arg in args)
+        dq, dk, dv = (arg.tangents[k].reshape(-1, *arg.shape[-2:]) for arg in args)
         with torch.no_grad():
             ds = torch.baddbmm(torch.bmm(dq, k_.mT), q, dk.mT, beta=shape[-1] ** -0.5)
             (dp,) = _backward(weights, scores, [ds])
