@@ -19,7 +19,7 @@ help: ## this list
 
 app: $(VENV)/.runtime-installed ## the dashboard, at http://localhost:$(PORT); opens the browser where there is a screen
 	@echo "Tauscope: http://localhost:$(PORT)   (Ctrl-C stops it)"
-	@$(BIN)/python -m streamlit run streamlit_app.py --server.port $(PORT) --server.showEmailPrompt false
+	@$(BIN)/python -m streamlit run app/server.py --server.port $(PORT) --server.showEmailPrompt false
 
 # the tests never ask a hub: what they need is in the repository
 test: export HF_HUB_OFFLINE := 1

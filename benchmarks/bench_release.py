@@ -43,7 +43,7 @@ def start_server(home: str) -> subprocess.Popen:
     Raises:
         RuntimeError: If it does not answer within 30 s.
     """
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/server.py"]
     process = subprocess.Popen(
         [*command, "--server.headless=true", f"--server.port={PORT}"],
         cwd=ROOT,

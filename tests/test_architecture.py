@@ -14,7 +14,7 @@ ENGINE_ORDER = (
     "task_vectors", "merging", "responses", "evaluate", "remembering", "disentanglement", "ntk",
     "gradients", "jobs", "commands", "__main__",
 )  # fmt: skip
-APP_ROOMS = ("state", "figures", "components", "compute", "widgets", "pages")
+APP_ROOMS = ("state", "figures", "components", "compute", "widgets", "pages", "server")
 HEAVY = ("torch", "torchvision", "open_clip", "datasets", "transformers")
 VAGUE = ("utils", "util", "helpers", "common", "misc")
 CODE_CARRIERS = (

@@ -21,7 +21,7 @@ from tests.tiny_world import make_world
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-APP = Path(__file__).parents[2] / "streamlit_app.py"
+APP = Path(__file__).parents[2] / "app" / "server.py"
 WIDGET = "[data-testid=alpha-widget]"
 LIMIT = 180_000  # ms: the first view computes every score, on a machine that may be busy
 

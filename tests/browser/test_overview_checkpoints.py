@@ -10,7 +10,7 @@ from tests.tiny_world import make_world
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-APP = Path(__file__).parents[2] / "streamlit_app.py"
+APP = Path(__file__).parents[2] / "app" / "server.py"
 FEW = ("signs", "letters")
 LIMIT = 120_000  # ms, on a machine that may be busy
 
