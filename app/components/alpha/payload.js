@@ -1,4 +1,4 @@
-// From the packed bytes to typed arrays. See payload.py for the layout.
+// From the packed bytes to typed arrays. See app/components/buffers.py for the layout.
 
 const KINDS = { f4: Float32Array, u2: Uint16Array, u1: Uint8Array };
 

@@ -1,9 +1,4 @@
-"""What the browser needs, in one buffer: a JSON header, then arrays; built from numpy alone.
-
-Layout: ``uint32`` length of the header (little endian), the header as UTF-8 JSON padded with
-spaces to a multiple of four bytes, then the arrays one after another, each starting at a multiple
-of four bytes from the end of the header; the header gives every array's type, shape and offset.
-"""
+"""What the browser needs, in one buffer: a JSON header, then arrays; built from numpy alone."""
 
 import hashlib
 import json
@@ -19,9 +14,9 @@ from app.components.alpha.evaluated import (
     check_task,
 )
 from app.components.alpha.state import HIGHEST, LOWEST
+from app.components.buffers import LARGEST_PAYLOAD, Arrays, frame
 
 FORMAT = 1
-LARGEST_PAYLOAD = 5 * 2**20  # bytes; mounting hashes the payload, about 6 ms a MB
 _CURVE_KEYS = ("alpha", "absolute", "normalized")
 
 
@@ -86,7 +81,7 @@ def pack(
     check_options(tasks, names, reading, convention, anchor)
     for task in tasks:
         check_task(task, len(names), reading, task.name in sliders)
-    arrays = _Arrays()
+    arrays = Arrays()
     header = {
         "format": FORMAT,
         "reading": reading,
@@ -108,7 +103,7 @@ def pack(
     }
     body = arrays.bytes()
     header["digest"] = hashlib.blake2b(body, digest_size=16).hexdigest()
-    payload = _frame(header, body)
+    payload = frame(header, body)
     if len(payload) > LARGEST_PAYLOAD:
         raise ValueError(
             f"the widget's payload is {len(payload) / 2**20:.1f} MB, at most "
@@ -153,34 +148,7 @@ def header_of(payload: bytes) -> dict:
     return header
 
 
-class _Arrays:
-    """Arrays one after another, each at a multiple of four bytes."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def add(self, array: np.ndarray, kind: str) -> dict:
-        """Return where an array lies, appended as little-endian ``kind``."""
-        data = np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<")).tobytes()
-        place = {"offset": self._size, "shape": list(array.shape), "kind": kind}
-        self._parts += [data, bytes(-len(data) % 4)]
-        self._size += len(data) + -len(data) % 4
-        return place
-
-    def bytes(self) -> bytes:
-        """Return all of them."""
-        return b"".join(self._parts)
-
-
-def _frame(header: dict, body: bytes) -> bytes:
-    """Return the length, the padded header and the body together."""
-    text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    return struct.pack("<I", len(text)) + text + body
-
-
-def _task_header(task: EvaluatedTask, arrays: _Arrays) -> dict:
+def _task_header(task: EvaluatedTask, arrays: Arrays) -> dict:
     """Return a task's part of the header; appends its arrays."""
     pictures = task.pictures
     zeroshot = task.zeroshot_predictions
