@@ -114,19 +114,26 @@ def provenance(choice: Choice, sample: Sample, alphas: Mapping[str, float]) -> d
     return records.provenance(
         "top-1 accuracy of the merged model on the first images of each test split",
         exact=True,
-        checkpoints={name: item.digest for name, item in choice.checkpoints.items()},
-        encoder=choice.encoder,
-        encoder_digest=choice.encoder_digest,
-        reading=choice.reading,
-        convention=choice.convention,
-        alphas=dict(alphas),
-        coefficients=choice.coefficients(alphas),
+        **_setting(choice, alphas),
         split="test",
         split_digests={task.name: task.split_digest for task in sample.tasks},
         n={task.name: len(task.labels) for task in sample.tasks},
-        seeds={name: item.seed for name, item in choice.checkpoints.items()},
         interval="Wilson, 95 %",
     )
+
+
+def _setting(choice: Choice, alphas: Mapping[str, float]) -> dict[str, Any]:
+    """Return what a merged model is made of, as every record of one says it."""
+    return {
+        "checkpoints": {name: item.digest for name, item in choice.checkpoints.items()},
+        "seeds": {name: item.seed for name, item in choice.checkpoints.items()},
+        "encoder": choice.encoder,
+        "encoder_digest": choice.encoder_digest,
+        "reading": choice.reading,
+        "convention": choice.convention,
+        "alphas": dict(alphas),
+        "coefficients": choice.coefficients(alphas),
+    }
 
 
 def merged_file(choice: Choice, alphas: Mapping[str, float]) -> bytes:
@@ -151,12 +158,7 @@ def merged_file(choice: Choice, alphas: Mapping[str, float]) -> bytes:
     record = records.provenance(
         "merged weights" if choice.reading == "nonlinear" else "merged task vector",
         exact=True,
-        checkpoints={name: item.digest for name, item in choice.checkpoints.items()},
-        encoder=choice.encoder,
-        encoder_digest=choice.encoder_digest,
-        mode=choice.reading,
-        convention=choice.convention,
-        alphas=dict(alphas),
+        **_setting(choice, alphas),
     )
     metadata = {"format": "pt", "tauscope": json.dumps(record, sort_keys=True)}
     return safetensors.torch.save({k: v.cpu() for k, v in tensors.items()}, metadata)
