@@ -23,3 +23,7 @@ class ParameterMismatchError(EngineError):
 
 class NonFiniteError(EngineError):
     """A tensor holds NaN or infinity: which tensor, how many values."""
+
+
+class LostProcessError(EngineError):
+    """One of several processes of a run ended before the others; the run can go on."""

@@ -7,13 +7,14 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from engine.commands.choices import open_encoder, open_store, open_tasks
+from engine.commands.choices import open_device, open_encoder, open_store, open_tasks
 from engine.commands.printing import Outcome, percent, say, table
 from engine.commands.stopping import reporter, stoppable
 from engine.encoders import Encoder
 from engine.evaluate import evaluate_nonlinear, linearized_accuracy
 from engine.finetune import Recipe, recipe_for, state_name
 from engine.finetune import finetune as train_task
+from engine.finetune.parallel import Processes, check_share, joined
 from engine.provenance import provenance
 from engine.remembering import head_digest
 from engine.responses import responses
@@ -33,6 +34,7 @@ RECIPE = (
     "precision",
     "checkpoint_every",
 )
+CHOICES = ("encoder", "tasks", "mode", "limit", "half", "force", "device", "threads", "cache")
 
 
 def finetune(args: argparse.Namespace) -> Outcome:
@@ -42,26 +44,36 @@ def finetune(args: argparse.Namespace) -> Outcome:
 
     Args:
         args: With ``encoder``, ``tasks``, ``mode``, the fields of the recipe, ``limit``,
-            ``half``, ``force``, ``device``, ``threads`` and ``cache``.
+            ``half``, ``force``, ``device``, ``threads``, ``processes`` and ``cache``.
 
     Returns:
         ``{"encoder", "mode", "recipe", "checkpoints": [{task, digest, ..., "skipped"}]}``.
+
+    Raises:
+        SystemExit: In a process that only helps another; that one answers.
 
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Eq. (1) to (3), Sec. 5.
     """
     store = open_store(args)
-    given = {name: getattr(args, name) for name in RECIPE}
     tasks = open_tasks(args.tasks)
-    encoder = open_encoder(args, store)
+    given = {name: getattr(args, name) for name in RECIPE}
     recipe = recipe_for(
-        encoder.name, args.mode, **{name: v for name, v in given.items() if v is not None}
+        args.encoder, args.mode, **{name: v for name, v in given.items() if v is not None}
     )
+    check_share(recipe.batch, args.processes)
     rows = []
-    with stoppable() as check:
-        for task in tasks:
-            entry, skipped = _finetune_task(args, store, encoder, task, recipe, check)
-            rows.append(_row(entry, skipped))
+    with joined(open_device(args), args.processes, _words(args), args.threads) as processes:
+        encoder = open_encoder(args, store)
+        with stoppable() as check:
+            for task in tasks:
+                entry, skipped = _finetune_task(
+                    args, store, encoder, task, recipe, check, processes
+                )
+                if processes.first:
+                    rows.append(_row(entry, skipped))
+    if not processes.first:
+        raise SystemExit(0)
     text = table(
         ("task", "validation", "test", "n", "digest", ""),
         [
@@ -78,6 +90,17 @@ def finetune(args: argparse.Namespace) -> Outcome:
     )
     record = {"encoder": encoder.name, "mode": args.mode, "recipe": asdict(recipe)}
     return Outcome({**record, "checkpoints": rows}, text)
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """Return the words that ask another process for the same."""
+    words = ["finetune"]
+    for name in (*RECIPE, *CHOICES):
+        value = getattr(args, name)
+        if value is not None and value is not False:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
 
 
 def _row(entry: Entry, skipped: bool) -> dict:
@@ -98,10 +121,11 @@ def _finetune_task(
     task: Task,
     recipe: Recipe,
     check: Callable[[], None],
-) -> tuple[Entry, bool]:
-    """Return the checkpoint of a task, and whether it was there already."""
+    processes: Processes,
+) -> tuple[Entry | None, bool]:
+    """Return the checkpoint of a task, in the first process, and whether it was there already."""
     size = encoder.image_size
-    train = load_split(task, "train", size, store, limit=args.limit)
+    train = processes.after_first(lambda: load_split(task, "train", size, store, limit=args.limit))
     dtype = "float16" if args.half else "float32"
     identity = {
         "encoder": encoder.name,
@@ -116,11 +140,12 @@ def _finetune_task(
         "head_digest": head_digest(encoder, task),
         "dtype": dtype,
     }
-    found = store.find("checkpoint", **identity)
-    if found and not args.force:
+    found = store.find("checkpoint", **identity) if processes.first and not args.force else []
+    if found:
         say(f"{task.name}: already fine-tuned with this recipe ({args.mode}); --force repeats it")
-        return found[0], True
-    validation = load_split(task, "validation", size, store)
+    if processes.shared(bool(found)):
+        return (found[0] if found else None), True
+    validation = processes.after_first(lambda: load_split(task, "validation", size, store))
     name = state_name(encoder, task, train, validation, args.mode, recipe)
     trained = train_task(
         encoder,
@@ -129,10 +154,15 @@ def _finetune_task(
         validation,
         args.mode,
         recipe,
-        progress=reporter(f"{task.name} {args.mode}", check),
+        progress=reporter(f"{task.name} {args.mode}", check)
+        if processes.first
+        else lambda *_: check(),
         save_state=store.save_state,
         load_state=store.load_state,
+        processes=processes,
     )
+    if not processes.first:
+        return None, False
     tau = {key: value.to(getattr(torch, dtype)) for key, value in trained.tau.items()}
     splits = {"validation": validation, "test": load_split(task, "test", size, store)}
     meta = {
@@ -146,6 +176,7 @@ def _finetune_task(
         "n": {split: len(data.labels) for split, data in splits.items()},
         "split_digests": {split: data.digest for split, data in splits.items()},
         "device": next(iter(encoder.theta0.values())).device.type,
+        "processes": processes.size,
         **provenance(),
     }
     entry = store.put("checkpoint", tau, meta)

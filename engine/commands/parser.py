@@ -23,6 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for declare in (*LISTINGS, *TRAININGS, *MEASURES, *EXPORTS):
         declare(verbs)
+    for name, verb in verbs.choices.items():
+        if name != "jobs":
+            _background(verb)
     return parser
 
 
@@ -44,6 +47,18 @@ def _verb(verbs: argparse._SubParsersAction, name: str, does: str, equation: str
         help="where results are kept (default: $TAUSCOPE_CACHE, else cache/local)",
     )
     return verb
+
+
+def _background(verb: argparse.ArgumentParser) -> None:
+    later = verb.add_argument_group("in the background, as a job")
+    later.add_argument(
+        "--background", action="store_true", help='queue it and print {"job": ID}; see: jobs --help'
+    )
+    later.add_argument("--on", choices=("local", "slurm"), help="where (default: local)")
+    later.add_argument("--priority", type=int, default=0, metavar="N", help="higher first")
+    later.add_argument(
+        "--after", nargs="+", default=(), metavar="ID", help="jobs that must be done before"
+    )
 
 
 def _device(verb: argparse.ArgumentParser) -> None:
@@ -201,6 +216,14 @@ def _declare_finetune(verbs) -> None:
         help="store tau as float16: the rounded tau then is the checkpoint, and is measured",
     )
     verb.add_argument("--force", action="store_true", help="train again what is in the store")
+    verb.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="share every batch among N processes of this machine, a GPU each; or start the "
+        "command itself with torchrun",
+    )
     _device(verb)
 
 
@@ -249,6 +272,50 @@ def _declare_addition(verbs) -> None:
     _device(verb)
 
 
+def _declare_disentanglement(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "disentanglement",
+        "map how two task vectors disturb each other, over a grid of both alphas",
+        "xi(alpha_1, alpha_2) = sum over both tasks t of E_{x of task t} dist(f(x; theta_0 +"
+        "\nalpha_t tau_t), f(x; theta_0 + alpha_1 tau_1 + alpha_2 tau_2)), Eq. 6; f is f_lin of"
+        "\nEq. 3 for posthoc and linear. Non-linear maps are kept; stopped, one resumes.",
+        "disentanglement --tasks handwriting signs --mode posthoc --json",
+    )
+    _encoder(verb)
+    _tasks(verb, "none: a map needs two; --all-pairs, --matrix, --diagonal: the miniature's eight")
+    _mode(verb)
+    verb.add_argument("--grid", type=positive, default=20, metavar="G", help="alphas (default: 20)")
+    verb.add_argument(
+        "--range", type=finite, default=3.0, metavar="R", help="alphas from -R to R (default: 3)"
+    )
+    verb.add_argument(
+        "--distance",
+        choices=("error", "tv", "kl"),
+        default="error",
+        help="of predictions (default), or of soft-max outputs: total variation, symmetrised KL",
+    )
+    verb.add_argument(
+        "--images",
+        type=positive,
+        default=2048,
+        metavar="N",
+        help="the first N test images a task at most (default: 2048)",
+    )
+    verb.add_argument("--all-pairs", action="store_true", help="a map of every pair of the tasks")
+    verb.add_argument("--matrix", action="store_true", help="every pair at one alpha")
+    verb.add_argument("--alpha", type=finite, metavar="A", help="of --matrix (default: 1)")
+    verb.add_argument("--diagonal", action="store_true", help="all tasks at once, along alpha")
+    verb.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of non-linear passes; bfloat16 is approximate and says what it changed",
+    )
+    verb.add_argument("--force", action="store_true", help="compute again what is kept")
+    _device(verb)
+
+
 def _declare_merge(verbs) -> None:
     verb = _verb(
         verbs,
@@ -286,8 +353,38 @@ def _declare_embed(verbs) -> None:
     verb.add_argument("--dry-run", action="store_true", help="say what would be copied")
 
 
+def _declare_jobs(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "jobs",
+        "list, show, cancel, resume, retry or delete background jobs, or print what one said",
+        "Any verb takes --background and then is a job, as fine-tuning for tau_t of Eq. 1 is."
+        "\nlist; show ID; logs ID; cancel ID: saves its state and leaves; resume ID: goes on from"
+        "\nthere; retry ID: from the first step; delete ID [--artifacts].",
+        "jobs show 20261122-201500-a1b2c3 --json",
+    )
+    verb.add_argument(
+        "action",
+        choices=("list", "show", "cancel", "resume", "retry", "logs", "delete", "run"),
+        metavar="{list,show,cancel,resume,retry,logs,delete}",
+    )
+    verb.add_argument("ids", nargs="*", metavar="ID", help="an id, or its unmistakable beginning")
+    verb.add_argument("--force", action="store_true", help="cancel: kill what does not leave")
+    verb.add_argument(
+        "--artifacts", action="store_true", help="delete: also what it made, after asking"
+    )
+    verb.add_argument("--yes", action="store_true", help="delete: do not ask")
+    verb.add_argument("--lines", type=positive, default=40, metavar="N", help="logs: the last N")
+    verb.add_argument("--claim", help=argparse.SUPPRESS)
+
+
 Declare = Callable[[argparse._SubParsersAction], None]
-LISTINGS: tuple[Declare, ...] = (_declare_encoders, _declare_tasks, _declare_checkpoints)
+LISTINGS: tuple[Declare, ...] = (
+    _declare_encoders,
+    _declare_tasks,
+    _declare_checkpoints,
+    _declare_jobs,
+)
 TRAININGS: tuple[Declare, ...] = (_declare_pretrain, _declare_finetune)
-MEASURES: tuple[Declare, ...] = (_declare_evaluate, _declare_addition)
+MEASURES: tuple[Declare, ...] = (_declare_evaluate, _declare_addition, _declare_disentanglement)
 EXPORTS: tuple[Declare, ...] = (_declare_merge, _declare_embed)

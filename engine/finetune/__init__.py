@@ -18,6 +18,7 @@ from engine.checks import check_finite
 from engine.errors import CheckpointError, NonFiniteError, UsageError
 from engine.finetune.adamw import Layout, State, adamw_step
 from engine.finetune.batches import augmented, batch_indices, generator
+from engine.finetune.parallel import ALONE, Processes, told
 from engine.finetune.recipe import (
     TRAINED_MODES,
     Recipe,
@@ -78,6 +79,7 @@ class _Run:
     head: Tensor
     layout: Layout
     precision: str  # resolved: "float32" or "bfloat16"
+    processes: Processes
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +97,7 @@ def finetune(
     progress: Progress | None = None,
     save_state: SaveState | None = None,
     load_state: LoadState | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
     r"""Fine-tune an encoder on one task.
 
@@ -103,7 +106,8 @@ def finetune(
 
     with the head :math:`H` frozen. Data order and augmentation depend on (seed, epoch) and
     (seed, step) alone, so a run resumed from a working state equals an uninterrupted one: to the
-    bit on the same machine with the same number of threads.
+    bit on the same machine with the same number of threads and processes. Several processes share
+    each batch and sum their gradients before clipping: the step of one process, up to rounding.
 
     Args:
         encoder: On the device to train on.
@@ -116,6 +120,8 @@ def finetune(
             raises, the working state is saved first: a way to stop.
         save_state: Takes (name, tensors, meta), as ``Store.save_state``.
         load_state: Takes a name, as ``Store.load_state``.
+        processes: That train together, from ``parallel.joined``; the first alone saves and loads
+            states and has the whole log.
 
     Returns:
         The task vector and how it came about. The working state, named by ``state_name``, stays.
@@ -124,31 +130,34 @@ def finetune(
         NonFiniteError: If loss or gradient is NaN or infinite, with the step.
         CheckpointError: If the working state found is not of this run.
         UsageError: If the recipe or a split cannot be used.
+        LostProcessError: If another of the processes ended.
+        BaseException: What ``progress`` raised, here or, as KeyboardInterrupt, in another process.
 
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 5, Eq. (3), Appendix A.
     """
     name = state_name(encoder, task, train, validation, mode, recipe)
     identity = _identity(encoder, task, train, validation, mode, recipe)
-    run = _prepared(encoder, task, train, validation, mode, recipe)
-    found = load_state(name) if load_state is not None else None
+    run = _prepared(encoder, task, train, validation, mode, recipe, processes)
+    found = load_state(name) if load_state is not None and processes.first else None
     state = State.start(run.layout) if found is None else _resumed(*found, identity, run)
-    save = (
-        (lambda: None)
-        if save_state is None
-        else (lambda: save_state(name, *state.packed(identity)))
-    )
+    _spread(state, processes)
+
+    def save() -> None:
+        processes.check_same("task vector", state.tau)
+        if save_state is not None and processes.first:
+            save_state(name, *state.packed(identity))
+
     with _deterministic(run.device):
         while state.step < recipe.steps:
             entry = _advance(run, state)
-            try:
-                if progress is not None:
-                    progress(state.step, recipe.steps, entry)
-            except BaseException:
+            stop = told(progress, state.step, recipe.steps, entry)
+            if processes.total_number(stop is not None):
                 save()
-                raise
+                raise stop or KeyboardInterrupt
             if state.step % recipe.checkpoint_every == 0 and state.step < recipe.steps:
                 save()
+    processes.check_same("task vector", state.tau)
     tau = {key: value.cpu().clone() for key, value in run.layout.split(state.tau).items()}
     check_finite(f"task vector of {task.name}", tau)
     return Trained(tau=tau, log=state.log, validation=state.log[-1]["validation"])
@@ -202,6 +211,16 @@ def head_loss(z: Tensor, head: Tensor, logit_scale: float, labels: Tensor) -> Te
         return F.cross_entropy(logits, labels)
 
 
+def _spread(state: State, processes: Processes) -> None:
+    """Give every process the state of the first."""
+    kept = ("step", "log", "losses", "seconds")
+    found = processes.shared({name: getattr(state, name) for name in kept})
+    for name in kept:
+        setattr(state, name, found[name])
+    for value in (state.tau, state.first, state.second):
+        processes.spread(value)
+
+
 def _identity(encoder, task, train, validation, mode, recipe) -> dict:
     """Return what makes a run the one it is, in plain values."""
     device = next(iter(encoder.theta0.values())).device
@@ -219,7 +238,7 @@ def _identity(encoder, task, train, validation, mode, recipe) -> dict:
     }
 
 
-def _prepared(encoder, task, train, validation, mode, recipe) -> _Run:
+def _prepared(encoder, task, train, validation, mode, recipe, processes) -> _Run:
     """Return a run whose parts fit each other.
 
     Raises:
@@ -227,6 +246,7 @@ def _prepared(encoder, task, train, validation, mode, recipe) -> _Run:
     """
     check_mode(mode)
     check_recipe(recipe)
+    processes.rows(recipe.batch)
     layout = Layout(encoder.theta0)
     head = encoder.head(task).to(layout.theta0)
     for split in (train, validation):
@@ -238,7 +258,7 @@ def _prepared(encoder, task, train, validation, mode, recipe) -> _Run:
                 "classes; load it again"
             )
     precision = _precision(recipe.precision, layout.theta0.device)
-    return _Run(encoder, mode, recipe, train, validation, head, layout, precision)
+    return _Run(encoder, mode, recipe, train, validation, head, layout, precision, processes)
 
 
 def _resumed(tensors: Mapping[str, Tensor], meta: Mapping, identity: dict, run: _Run) -> State:
@@ -294,14 +314,15 @@ def _entry(run: _Run, state: State, rate: float, norm: float) -> dict | None:
 
 
 def _batch_gradient(run: _Run, state: State) -> tuple[float, Tensor]:
-    """Return loss and flat gradient of one batch, computed piece by piece."""
+    """Return loss and flat gradient of one batch, computed piece by piece, process by process."""
     recipe, theta = run.recipe, run.layout.theta0 + state.tau
     index = batch_indices(recipe.seed, state.step, len(run.train.labels), recipe.batch)
     source = generator(recipe.seed, "augment", state.step)
     images = augmented(run.train.images[index].to(run.device), recipe.augment, source)
     labels = run.train.labels[index].to(run.device)
     total, gradient = 0.0, torch.zeros_like(state.tau)
-    for piece in torch.arange(len(index)).tensor_split(recipe.accumulate):
+    rows, pieces = run.processes.rows(len(index)), -(-recipe.accumulate // run.processes.size)
+    for piece in rows.tensor_split(min(pieces, len(rows))):
         pixels, wanted = images[piece[0] : piece[-1] + 1], labels[piece[0] : piece[-1] + 1]
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
             x = run.encoder.preprocess(pixels)
@@ -312,7 +333,8 @@ def _batch_gradient(run: _Run, state: State) -> tuple[float, Tensor]:
         share = len(wanted) / len(index)
         total += share * float(loss)
         gradient.add_(part, alpha=share)
-    return total, gradient
+    # the number first: it goes by the CPU, where the end of another process is noticed at once
+    return run.processes.total_number(total), run.processes.total(gradient)
 
 
 def _nonlinear_gradient(run: _Run, theta: Tensor, x: Tensor, labels: Tensor):
@@ -342,7 +364,10 @@ def _validation_accuracy(run: _Run, state: State) -> float:
     theta0, tau = run.layout.theta0, state.tau
     right = 0
     with torch.no_grad():
-        for first in range(0, len(labels), EVALUATION_BATCH):
+        ranks = run.processes
+        for first in range(
+            ranks.rank * EVALUATION_BATCH, len(labels), ranks.size * EVALUATION_BATCH
+        ):
             x = run.encoder.preprocess(images[first : first + EVALUATION_BATCH].to(run.device))
             if run.mode == "linear":
                 parts = run.layout.split(theta0), run.layout.split(tau)
@@ -351,7 +376,7 @@ def _validation_accuracy(run: _Run, state: State) -> float:
                 z = run.encoder.features(run.layout.split(theta0 + tau), x)
             guesses = (z @ run.head.T).argmax(dim=1).cpu()
             right += int((guesses == labels[first : first + EVALUATION_BATCH]).sum())
-    return right / len(labels)
+    return round(run.processes.total_number(right)) / len(labels)
 
 
 def _precision(wanted: str, device: torch.device) -> str:
