@@ -1,28 +1,17 @@
 """The command line, ``python -m engine VERB``: parse, call, print; ``commands`` holds the verbs."""
 
 import contextlib
-import importlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 
+from engine.commands import GROUPS, call
 from engine.commands.parser import build_parser
 from engine.errors import EngineError
 
-# verb -> the module of its function, which has the verb's name; imported only when called,
-# because it brings torch with it
-GROUPS = {
-    "encoders": "listing",
-    "tasks": "listing",
-    "checkpoints": "listing",
-    "pretrain": "pretraining",
-    "finetune": "finetuning",
-    "evaluate": "measuring",
-    "addition": "measuring",
-    "merge": "exporting",
-    "embed": "exporting",
-}
+__all__ = ["GROUPS", "build_parser", "main"]
+
 USER_MISTAKE, INTERRUPTED = 2, 130
 
 
@@ -43,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # whatever a library prints belongs to the error stream: standard output is the answer
         with contextlib.redirect_stdout(sys.stderr):
-            group = importlib.import_module(f"engine.commands.{GROUPS[args.verb]}")
-            record, text = getattr(group, args.verb)(args)
+            record, text = call(args, sys.argv[1:] if argv is None else argv)
     except EngineError as error:
         return _refuse(str(error))
     except OSError as error:

@@ -123,6 +123,7 @@ def add_encoder(home: Path) -> None:
         ("addition", "normalized accuracy of Eq. 7"),
         ("merge", "theta_0 + sum_t alpha_t tau_t, Eq. 1"),
         ("embed", "Eq. 1"),
+        ("jobs", "tau_t of Eq. 1"),
     ],
 )
 def test_help_names_the_equation(verb, equation, capsys):

@@ -1,1 +1,41 @@
 """The verbs of the command line: one module a group; only here is it decided what to save."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+# verb -> the module of its function, which has the verb's name; imported only when called,
+# because it brings torch with it
+GROUPS = {
+    "encoders": "listing",
+    "tasks": "listing",
+    "checkpoints": "listing",
+    "pretrain": "pretraining",
+    "finetune": "finetuning",
+    "evaluate": "measuring",
+    "addition": "measuring",
+    "disentanglement": "disentangling",
+    "merge": "exporting",
+    "embed": "exporting",
+    "jobs": "jobs",
+}
+
+
+def call(args: argparse.Namespace, words: Sequence[str]) -> tuple[dict, str]:
+    """Do what a verb asks, or have it done in the background.
+
+    Args:
+        args: The verb and its options.
+        words: What was typed.
+
+    Returns:
+        The answer for ``--json`` and the answer for a reader.
+    """
+    group = "jobs" if (later := is_for_later(args)) else GROUPS[args.verb]
+    module = importlib.import_module(f"engine.commands.{group}")
+    return module.submit(args, words) if later else getattr(module, args.verb)(args)
+
+
+def is_for_later(args: argparse.Namespace) -> bool:
+    """Return whether a verb is to run as a job."""
+    return args.verb != "jobs" and (args.background or args.on is not None)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.encoders import Encoder, load_encoder
 from engine.errors import MissingDataError, UsageError
+from engine.jobs.reporting import recorded
 from engine.store import Entry, Store, default_store
 from engine.tasks import TASKS, Task, load_task
 
@@ -26,8 +27,8 @@ def open_store(args: argparse.Namespace) -> Store:
         The store; its embedded entries are there whatever its home.
     """
     if args.cache is None:
-        return default_store()
-    return Store(Path(args.cache).expanduser().absolute(), default_store().embedded)
+        return recorded(default_store())
+    return recorded(Store(Path(args.cache).expanduser().absolute(), default_store().embedded))
 
 
 def open_device(args: argparse.Namespace) -> str:

@@ -14,6 +14,7 @@ from engine.commands.choices import (
     read_taus,
 )
 from engine.commands.printing import Outcome, paced, percent, table
+from engine.commands.stopping import counter
 from engine.encoders import Encoder
 from engine.evaluate import addition as run_addition
 from engine.evaluate import (
@@ -209,7 +210,6 @@ def _measured_addition(
     """Return the answer, measured now."""
     taus = read_taus(store, encoder, list(entries.values()))
     respond = remembered_responses(store, encoder, entries, taus, args.mode)
-    speak = paced()
     record = run_addition(
         encoder,
         args.mode,
@@ -219,7 +219,7 @@ def _measured_addition(
         {name: load(task, "test") for name, task in tasks.items()},
         convention=args.convention,
         respond=respond,
-        progress=lambda done, total: speak(f"addition {args.mode}: {done} of {total} settings"),
+        progress=counter(f"addition {args.mode}", "settings"),
     )
     return {
         **{name: record[name] for name in ANSWER},

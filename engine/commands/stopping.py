@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Generator
 
 from engine.commands.printing import paced
+from engine.jobs import reporting
 
 
 def reporter(name: str, check: Callable[[], None]) -> Callable[[int, int, dict | None], None]:
@@ -23,7 +24,27 @@ def reporter(name: str, check: Callable[[], None]) -> Callable[[int, int, dict |
         if entry is not None:
             told = f"{name}: step {done} of {steps}, loss {entry['loss']:.3f}"
             speak(f"{told}, {entry['seconds']:.0f} s", done == steps)
+        reporting.report(name, done, steps, entry)
         check()
+
+    return progress
+
+
+def counter(name: str, what: str) -> Callable[[int, int], None]:
+    """Make a progress callback for what has parts but no losses; a job tells of it too.
+
+    Args:
+        name: What is being measured.
+        what: What is counted, in the plural.
+
+    Returns:
+        ``progress(done, total)``.
+    """
+    speak = paced()
+
+    def progress(done: int, total: int) -> None:
+        speak(f"{name}: {done} of {total} {what}", done == total)
+        reporting.report(name, done, total)
 
     return progress
 

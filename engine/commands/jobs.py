@@ -1,0 +1,213 @@
+"""The verb that looks after background jobs, ``jobs``, and how a verb becomes one; torch-free."""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine import commands
+from engine.commands.printing import Outcome, percent, say, table
+from engine.errors import UsageError
+from engine.jobs import Job, Jobs, reporting, runner
+from engine.jobs import words as word
+from engine.jobs.folder import read_table
+from engine.jobs.slots import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def open_jobs(args: argparse.Namespace) -> Jobs:
+    """Open the jobs of the store that was asked for.
+
+    Args:
+        args: With ``cache``, a folder or None: then ``default_store()``'s home, without torch.
+
+    Returns:
+        The jobs.
+    """
+    return Jobs(Path(args.cache or os.environ.get("TAUSCOPE_CACHE") or ROOT / "cache" / "local"))
+
+
+def submit(args: argparse.Namespace, words: Sequence[str]) -> Outcome:
+    """Queue a verb instead of running it.
+
+    Args:
+        args: With ``verb``, ``on``, ``priority``, ``after`` and ``cache``.
+        words: What was typed, the verb among it.
+
+    Returns:
+        ``{"job": id}``, as text too.
+    """
+    place = list(words).index(args.verb)
+    rest = word.without(words[place + 1 :], {"--after": None})
+    job = open_jobs(args).submit(
+        [args.verb, *rest],
+        priority=args.priority,
+        after=args.after,
+        on=args.on or "local",
+    )
+    return Outcome({"job": job.id}, f'{{"job": "{job.id}"}}')
+
+
+def jobs(args: argparse.Namespace) -> Outcome:
+    """Do what is asked about jobs.
+
+    Args:
+        args: With ``action``, ``ids``, ``force``, ``artifacts``, ``yes``, ``lines`` and ``cache``.
+
+    Returns:
+        ``{"jobs": [...], "damaged": [...]}`` for list; the job for show; ``{"lines"}`` for logs;
+        ``{"jobs": [...]}`` for cancel, resume and retry; ``{"deleted", "artifacts"}`` for delete.
+
+    Raises:
+        UsageError: If ids are missing or too many.
+        SystemExit: From ``run``, with the job's own status.
+    """
+    found, action = open_jobs(args), args.action
+    if action == "list":
+        return _listed(found)
+    if not args.ids or (action in ("show", "logs", "run") and len(args.ids) > 1):
+        raise UsageError(f"jobs {action} needs an id; see: python -m engine jobs list")
+    if action == "run":
+        raise SystemExit(_run(found, found.get(args.ids[0]), args.claim))
+    found.pump()
+    if action == "show":
+        job = found.get(args.ids[0])
+        return Outcome(job.record(), _shown(job))
+    if action == "logs":
+        lines = found.log_tail(args.ids[0], args.lines)
+        return Outcome({"lines": lines}, "\n".join(lines))
+    if action == "delete":
+        return _deleted(found, args)
+    act = {
+        "cancel": lambda id: found.cancel(id, args.force),
+        "resume": found.resume,
+        "retry": found.retry,
+    }[action]
+    done = [act(id) for id in args.ids]
+    text = "\n".join(f"{job.id} is {job.state}" for job in done)
+    return Outcome({"jobs": [job.record() for job in done]}, text)
+
+
+def _listed(found: Jobs) -> Outcome:
+    """Return all jobs, and what is damaged."""
+    found.pump()
+    jobs, damaged = found.list(), found.damaged()
+    rows = [
+        (
+            job.id,
+            job.state,
+            f"{job.step}/{job.steps}" if job.steps else "-",
+            "-" if job.loss is None else f"{job.loss:.3f}",
+            percent(job.validation),
+            _duration(job.seconds_left),
+            job.device or "-",
+            job.title,
+        )
+        for job in jobs
+    ]
+    heads = ("job", "state", "step", "loss", "validation", "left", "device", "title")
+    lines = [table(heads, rows), *(sentence for _, sentence in damaged)]
+    told = [{"path": str(path), "problem": sentence} for path, sentence in damaged]
+    record = {"jobs": [job.record() for job in jobs], "damaged": told}
+    return Outcome(record, "\n".join(lines))
+
+
+def _shown(job: Job) -> str:
+    """Return a job for a reader."""
+    facts = {
+        "job": job.id,
+        "title": job.title,
+        "state": job.state,
+        "command": " ".join([job.verb, *job.arguments]),
+        "step": f"{job.step} of {job.steps}" if job.steps else None,
+        "part": job.part,
+        "loss": None if job.loss is None else f"{job.loss:.4f}",
+        "validation": None if job.validation is None else f"{percent(job.validation)} %",
+        "rate": None if job.rate is None else f"{job.rate:.2f} steps a second",
+        "left": None if job.seconds_left is None else _duration(job.seconds_left),
+        "at work": _duration(job.seconds),
+        "memory": None if job.peak_memory is None else f"{job.peak_memory / 1e6:.0f} MB",
+        "device": job.device,
+        "waits": job.waiting,
+        "error": job.error,
+        "made": "\n          ".join(job.artifacts) or None,
+        "created": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.created)),
+        "folder": str(job.folder),
+    }
+    return "\n".join(f"{name:<10}{value}" for name, value in facts.items() if value is not None)
+
+
+def _duration(seconds: float | None) -> str:
+    """Return seconds as minutes and seconds."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _deleted(found: Jobs, args: argparse.Namespace) -> Outcome:
+    """Delete jobs, after asking where something that was computed goes with them.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        UsageError: If nobody can be asked.
+    """
+    if args.artifacts and not args.yes:
+        if not sys.stdin.isatty():
+            raise UsageError("jobs delete --artifacts deletes what was computed; say --yes as well")
+        say("delete with the checkpoints and results they made? type yes")
+        if sys.stdin.readline().strip() != "yes":
+            raise UsageError("nothing was deleted")
+    digests = [digest for id in args.ids for digest in found.delete(id, args.artifacts)]
+    text = f"deleted {len(args.ids)} jobs and {len(digests)} of what they made"
+    return Outcome({"deleted": args.ids, "artifacts": digests}, text)
+
+
+def _run(found: Jobs, job: Job, claim: str | None) -> int:
+    """Do a job in this process; return its exit status."""
+    say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.title}: attempt {job.attempt}")
+    return runner.run(found, job, claim or "", _call(found, job))
+
+
+def _call(found: Jobs, job: Job) -> Callable[[], dict]:
+    """Return what runs the verb of a job with its words, at its place."""
+
+    def call() -> dict:
+        from engine.commands.parser import build_parser
+
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                args = build_parser().parse_args([job.verb, *job.arguments])
+        except SystemExit as error:
+            raise UsageError(f"{said.getvalue().strip()}; duplicate it with other words") from error
+        args.cache, args.background, args.on = str(found.home), False, None
+        _take_place(args, found, job)
+        cwd = Path(str(read_table(job.folder / "spec.json").get("cwd")))
+        if cwd.is_dir():  # paths were typed there
+            os.chdir(cwd)
+        return commands.call(args, [])[0]
+
+    return call
+
+
+def _take_place(args: argparse.Namespace, found: Jobs, job: Job) -> None:
+    """Compute where the queue has made room, and leave the CPU to whoever looks at a page."""
+    kind = (job.device or "auto").partition(":")[0]
+    if hasattr(args, "device") and kind in ("cpu", "cuda", "mps"):
+        args.device = kind
+    if job.gpus > 1 and hasattr(args, "processes"):
+        args.processes = job.gpus
+    if job.on == "local" and kind == "cpu":
+        os.nice(settings(found.root).nice)
+    if args.verb == "finetune":
+        from engine.tasks import TASKS
+
+        reporting.parts(len(args.tasks or TASKS))
