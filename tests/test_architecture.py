@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 # each room imports only from those before it; docs/design.md says the same
 ENGINE_ORDER = (
     "errors", "checks", "provenance", "store", "tasks", "encoders", "linearize", "finetune",
-    "task_vectors", "merging", "exchange", "responses", "evaluate", "remembering", "disentanglement",
-    "ntk", "gradients", "jobs", "commands", "__main__",
+    "task_vectors", "merging", "exchange", "responses", "evaluate", "remembering",
+    "disentanglement", "ntk", "gradients", "jobs", "commands", "__main__",
 )  # fmt: skip
 APP_ROOMS = ("state", "figures", "components", "compute", "widgets", "pages", "server")
 HEAVY = ("torch", "torchvision", "open_clip", "datasets", "transformers")
