@@ -1,0 +1,194 @@
+"""Background jobs as the Fine-tune page shows them; importing this brings no torch."""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from engine.jobs import Job, Jobs
+
+ROOT = Path(__file__).resolve().parents[2]
+OVER = ("done", "failed", "cancelled", "lost")
+RESUMABLE = ("cancelled", "lost", "failed")
+LOG_LINES = 40
+
+
+def jobs_home() -> Path:
+    """Return where this checkout's jobs are kept: the home of ``default_store()``."""
+    home = os.environ.get("TAUSCOPE_CACHE") or ROOT / "cache" / "local"
+    return Path(home).expanduser().absolute()
+
+
+def queue() -> Jobs:
+    """Return this checkout's jobs."""
+    return _queue(jobs_home())
+
+
+@lru_cache(maxsize=8)
+def _queue(home: Path) -> Jobs:
+    """Return one reader a home, so that jobs long over are read once."""
+    return Jobs(home)
+
+
+def listed() -> list[Job]:
+    """Return all jobs, newest first; those lost are noted, and work that waits is started."""
+    jobs = queue()
+    jobs.pump()
+    return jobs.list()
+
+
+def rows(found: Sequence[Job], now: datetime | None = None) -> dict[str, list]:
+    """Return jobs as the columns of a table; what is not known is None.
+
+    Args:
+        found: Jobs in the table's order.
+        now: The present; the clock's by default.
+    """
+    return {
+        "state": [STATES[job.state] for job in found],
+        "job": [name_of(job) for job in found],
+        "progress": [fraction(job) for job in found],
+        "step": [f"{job.step:,} / {job.steps:,}" if job.steps else "–" for job in found],
+        "loss": [job.loss for job in found],
+        "validation": [None if j.validation is None else 100 * j.validation for j in found],
+        "rate": [job.rate for job in found],
+        "left": [seconds(job.seconds_left) if job.state == "running" else "–" for job in found],
+        "at work": [seconds(job.seconds) if job.seconds else "–" for job in found],
+        "where": [where(job) for job in found],
+        "age": [age(job.created, now) for job in found],
+    }
+
+
+# a sign as well as a word: colour alone tells nobody with another kind of sight
+STATES = {
+    "queued": "◌ queued",
+    "running": "▶ running",
+    "done": "✓ done",
+    "failed": "✕ failed",
+    "cancelled": "■ cancelled",
+    "lost": "? lost",
+}
+
+
+def fraction(job: Job) -> float:
+    """How much of a job is done, in [0, 1]."""
+    if job.state == "done":
+        return 1.0
+    return min(1.0, job.step / job.steps) if job.steps else 0.0
+
+
+def name_of(job: Job) -> str:
+    """Say in a few words what a job does; fine-tuning needs neither its verb nor "seed"."""
+    if job.verb != "finetune":
+        return job.title
+    task = job.option("--tasks") or "eight tasks"
+    parts = [
+        Path(task).name or task,
+        job.option("--mode") or "nonlinear",
+        f"seed {job.option('--seed') or 0}",
+    ]
+    encoder = job.option("--encoder") or "miniature"
+    return " · ".join([*parts, encoder] if encoder != "miniature" else parts)
+
+
+def where(job: Job) -> str:
+    """Name the device, and the back end where that is not this machine."""
+    device = job.device or "auto"
+    return device if job.on == "local" else f"{job.on}, {device}"
+
+
+def seconds(value: float | None) -> str:
+    """Write a duration: "8 s", "3 min 20 s", "2 h 05 min"; an en dash for None."""
+    if value is None:
+        return "–"
+    whole = max(0, round(value))
+    minutes, rest = divmod(whole, 60)
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def sentence(text: str) -> str:
+    """Write a sentence of the engine's with a capital and a full stop."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def age(created: float, now: datetime | None = None) -> str:
+    """Write how long ago a job was asked for."""
+    from app.compute.records import ages
+
+    return ages([datetime.fromtimestamp(created, UTC).isoformat()], now)[0]
+
+
+def curve(job: Job) -> list[Mapping]:
+    """Return the points of a job's log so far."""
+    return queue().curve(job.id)
+
+
+def parts(job: Job) -> dict[str, list[Mapping]]:
+    """Return the points of each task of a job, by what was at work, each from its own step 0."""
+    found: dict[str, list[Mapping]] = {}
+    for point in curve(job):
+        own = {**point, "step": point.get("part_step", point["step"])}
+        found.setdefault(str(point.get("part") or ""), []).append(own)
+    return found
+
+
+def log_tail(job: Job) -> list[str]:
+    """Return the last lines of what a job said."""
+    return queue().log_tail(job.id, LOG_LINES)
+
+
+def change(name: str, ids: Sequence[str]) -> None:
+    """Cancel, resume or retry jobs.
+
+    Args:
+        name: "cancel", "resume" or "retry".
+        ids: Of the jobs.
+    """
+    jobs = queue()
+    does = {"cancel": jobs.cancel, "resume": jobs.resume, "retry": jobs.retry}[name]
+    for each in ids:
+        does(each)
+
+
+def delete(ids: Sequence[str], *, artifacts: bool) -> None:
+    """Delete jobs that are over.
+
+    Args:
+        ids: Of the jobs.
+        artifacts: Whether the checkpoints that they alone made go too.
+    """
+    jobs = queue()
+    for each in ids:
+        jobs.delete(each, artifacts=artifacts)
+
+
+def merge_link(job: Job) -> str | None:
+    """Return where the Merge page shows a job's checkpoint; None where it made none."""
+    from urllib.parse import urlencode
+
+    if job.verb != "finetune" or not job.artifacts:
+        return None
+    encoder, mode = job.option("--encoder") or "miniature", job.option("--mode") or "nonlinear"
+    return f"merge?{urlencode({'e': encoder, 'r': mode})}"
+
+
+def provenance(found: Sequence[Job]) -> dict:
+    """Return what made the curves of some jobs."""
+    from app.compute.records import provenance as record
+
+    return record(
+        "mean training loss (nats) since the point before, and accuracy on the validation split",
+        exact=True,
+        jobs={
+            job.id: {
+                "verb": job.verb,
+                "arguments": list(job.arguments),
+                "state": job.state,
+                "artifacts": list(job.artifacts),
+            }
+            for job in found
+        },
+    )

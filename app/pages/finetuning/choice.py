@@ -1,0 +1,31 @@
+"""Which jobs the Fine-tune page looks at: kept by their ids, in the session and the address."""
+
+import streamlit as st
+
+from app import state
+
+COMPARED = 6  # jobs drawn together at most
+
+
+def field(name: str) -> str:
+    """Return the session's key of one of the form's fields."""
+    return state.FINETUNE_FORM + name
+
+
+def restore() -> None:
+    """Take over the jobs that the address names, when it was opened, reloaded or gone back to."""
+    asked = list(state.jobs_of(st.query_params.to_dict()))
+    if asked and asked != st.session_state.get(state.FINETUNE_ADDRESS):
+        st.session_state[state.FINETUNE_CHOSEN] = asked
+        st.session_state.setdefault(state.FINETUNE_OPEN, False)
+
+
+def choose(chosen: list[str]) -> None:
+    """Look at these jobs from now on, and write them into the address."""
+    st.session_state[state.FINETUNE_CHOSEN] = chosen
+    st.session_state[state.FINETUNE_ADDRESS] = chosen
+    if list(state.jobs_of(st.query_params.to_dict())) != chosen:
+        if chosen:
+            st.query_params[state.QUERY_JOB] = ",".join(chosen)
+        elif state.QUERY_JOB in st.query_params:
+            del st.query_params[state.QUERY_JOB]

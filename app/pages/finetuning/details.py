@@ -1,0 +1,85 @@
+"""What the Fine-tune page shows of chosen jobs: how far, curves, log."""
+
+import streamlit as st
+
+from app import widgets
+from app.compute import jobs
+from app.figures import jobs as figures
+
+
+def show_state(job) -> None:
+    """Draw how far a job is, and what its user can do next."""
+    told = [f"step {job.step:,} of {job.steps:,}" if job.steps else "steps not known yet"]
+    told += [] if job.loss is None else [f"loss {job.loss:.3f} nats"]
+    told += [] if job.validation is None else [f"validation {widgets.percent(job.validation)}"]
+    if job.state == "running":
+        told += [] if job.rate is None else [f"{job.rate:.2f} steps/s"]
+        told += [] if job.seconds_left is None else [f"{jobs.seconds(job.seconds_left)} left"]
+    elif job.seconds:
+        told += [f"{jobs.seconds(job.seconds)} at work"]
+    told += [jobs.where(job)]
+    told += [] if job.peak_memory is None else [f"{widgets.megabytes(job.peak_memory)} at most"]
+    name = f"**{jobs.name_of(job)}** · {jobs.STATES[job.state]} · "
+    st.progress(jobs.fraction(job), text=name + " · ".join(told))
+    if job.state == "failed":
+        st.error(jobs.sentence(job.error or NO_CAUSE), icon=":material/error:")
+    elif job.state == "lost":
+        st.warning(jobs.sentence(job.error or LOST), icon=":material/help:")
+    elif job.state == "queued" and job.waiting:
+        st.caption(f":material/hourglass_top: {jobs.sentence(job.waiting)}")
+    elif job.state == "cancelled":
+        st.caption(":material/stop_circle: Its working state is kept: Resume goes on from there.")
+    elif job.state == "done" and (link := jobs.merge_link(job)):
+        st.link_button(
+            "Its checkpoint in Merge",
+            link,
+            icon=":material/tune:",
+            help="Merge takes the newest checkpoint of each task.",
+        )
+
+
+NO_CAUSE = "It ended without saying why; see the log below, then Retry"
+LOST = "Its process is gone; Resume goes on from the last working state"
+
+
+def show_curves(chosen: list) -> None:
+    """Draw loss and validation accuracy of the chosen jobs as far as they are."""
+    curves, rows = [], []
+    for job in chosen:
+        parts = jobs.parts(job)
+        for part, points in parts.items():
+            name = jobs.name_of(job) if len(parts) == 1 else f"{part} · {jobs.name_of(job)}"
+            curves.append(figures.Curve(name, points, job.steps // len(parts) or None))
+            rows += [{"job": job.id, "part": part, **point} for point in points]
+    if not rows:
+        st.caption("The first point comes with the first log entry.")
+        return
+    left, right = st.columns(2, gap="large")
+    left.plotly_chart(
+        figures.loss_curves(curves),
+        key="finetune_loss",
+        config=widgets.chart_config("loss", "png"),
+        alt="Training loss against the step",
+    )
+    right.plotly_chart(
+        figures.validation_curves(curves),
+        key="finetune_validation",
+        config=widgets.chart_config("validation", "png"),
+        alt="Validation accuracy against the step",
+    )
+    with st.popover("Download", icon=":material/download:", key="finetune_download"):
+        widgets.downloads("fine_tuning", rows, jobs.provenance(chosen), key="finetune_rows")
+
+
+def show_log(job) -> None:
+    """Draw what a job said last, and what was asked of it."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.markdown("**Log**, newest last")
+        said = "\n".join(jobs.log_tail(job)) or "Nothing was said yet."
+        st.code(said, language=None, height=220, wrap_lines=True)
+    with right:
+        st.markdown("**Job**")
+        words = " ".join(job.arguments)
+        st.code(f"python -m engine {job.verb} {words}", language=None, wrap_lines=True)
+        st.caption(f"`{job.id}` · attempt {job.attempt} · {jobs.age(job.created)} old")
