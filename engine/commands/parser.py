@@ -316,50 +316,6 @@ def _declare_disentanglement(verbs) -> None:
     _device(verb)
 
 
-def _declare_disentanglement(verbs) -> None:
-    verb = _verb(
-        verbs,
-        "disentanglement",
-        "map how two task vectors disturb each other, over a grid of both alphas",
-        "xi(alpha_1, alpha_2) = sum over both tasks t of E_{x of task t} dist(f(x; theta_0 +"
-        "\nalpha_t tau_t), f(x; theta_0 + alpha_1 tau_1 + alpha_2 tau_2)), Eq. 6; f is f_lin of"
-        "\nEq. 3 for posthoc and linear. Non-linear maps are kept; stopped, one resumes.",
-        "disentanglement --tasks handwriting signs --mode posthoc --json",
-    )
-    _encoder(verb)
-    _tasks(verb, "none: a map needs two; --all-pairs, --matrix, --diagonal: the miniature's eight")
-    _mode(verb)
-    verb.add_argument("--grid", type=positive, default=20, metavar="G", help="alphas (default: 20)")
-    verb.add_argument(
-        "--range", type=finite, default=3.0, metavar="R", help="alphas from -R to R (default: 3)"
-    )
-    verb.add_argument(
-        "--distance",
-        choices=("error", "tv", "kl"),
-        default="error",
-        help="of predictions (default), or of soft-max outputs: total variation, symmetrised KL",
-    )
-    verb.add_argument(
-        "--images",
-        type=positive,
-        default=2048,
-        metavar="N",
-        help="the first N test images a task at most (default: 2048)",
-    )
-    verb.add_argument("--all-pairs", action="store_true", help="a map of every pair of the tasks")
-    verb.add_argument("--matrix", action="store_true", help="every pair at one alpha")
-    verb.add_argument("--alpha", type=finite, metavar="A", help="of --matrix (default: 1)")
-    verb.add_argument("--diagonal", action="store_true", help="all tasks at once, along alpha")
-    verb.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of non-linear passes; bfloat16 is approximate and says what it changed",
-    )
-    verb.add_argument("--force", action="store_true", help="compute again what is kept")
-    _device(verb)
-
-
 def _declare_merge(verbs) -> None:
     verb = _verb(
         verbs,
@@ -430,5 +386,5 @@ LISTINGS: tuple[Declare, ...] = (
     _declare_jobs,
 )
 TRAININGS: tuple[Declare, ...] = (_declare_pretrain, _declare_finetune)
-MEASURES: tuple[Declare, ...] = (_declare_evaluate, _declare_addition, _declare_disentanglement, _declare_disentanglement)
+MEASURES: tuple[Declare, ...] = (_declare_evaluate, _declare_addition, _declare_disentanglement)
 EXPORTS: tuple[Declare, ...] = (_declare_merge, _declare_embed)
