@@ -155,7 +155,7 @@ def test_direction_of_float16_task_vectors_is_single_precision():
 
 
 def test_unknown_method_and_no_tasks_are_bugs():
-    with pytest.raises(ValueError, match="method is 'ties', expected one of sum, mean"):
-        merging.prepare(TAUS, "ties")
-    with pytest.raises(ValueError, match="got 0 task vectors"):
+    with pytest.raises(ValueError, match="got 'no such' and 2 task vectors"):
+        merging.prepare(dict(list(TAUS.items())[:2]), "no such")
+    with pytest.raises(ValueError, match="and 0 task vectors"):
         merging.prepare({}, "sum")

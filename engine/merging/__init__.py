@@ -1,62 +1,193 @@
 """Merging methods: `prepare` a direction once, `apply` it at any alpha."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from engine.checks import check_finite, check_same_parameters
+from engine.errors import UsageError
+from engine.merging import elementwise, layers, spectral
 from engine.task_vectors import combine
 
-METHODS = ("sum", "mean")
+CONVENTIONS = ("sum", "mean")  # those whose direction is a plain sum, with a slider a task
+Vectors = Mapping[str, Mapping[str, Tensor]]
 
 
-def share(method: str, T: int) -> float:
+@dataclass(frozen=True)
+class Option:
+    """A hyper-parameter of a method: its usual value, what it may be, and what it does."""
+
+    usual: float | int | str
+    low: float
+    high: float
+    does: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to merge task vectors into one direction.
+
+    Attributes:
+        title: What a reader sees.
+        does: One sentence.
+        alpha: Usual scale of the direction.
+        options: Hyper-parameters by name.
+        function: Task vectors and options to direction.
+    """
+
+    title: str
+    does: str
+    alpha: float
+    function: Callable[..., dict[str, Tensor]]
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+
+def _sum(taus: Vectors) -> dict[str, Tensor]:
+    return _scaled(taus, "sum")
+
+
+def _mean(taus: Vectors) -> dict[str, Tensor]:
+    return _scaled(taus, "mean")
+
+
+def _scaled(taus: Vectors, convention: str) -> dict[str, Tensor]:
+    """Return the sum or the mean of task vectors."""
+    zero = {name: torch.zeros_like(value) for name, value in next(iter(taus.values())).items()}
+    return combine(zero, taus, dict.fromkeys(taus, share(convention, len(taus))))
+
+
+METHODS: dict[str, Method] = {
+    "sum": Method("Sum", "Adds the task vectors (task arithmetic).", 0.3, _sum),
+    "mean": Method("Mean", "Averages the task vectors.", 1.0, _mean),
+    "ties": Method(
+        "TIES",
+        "Keeps each task's largest entries and, entry by entry, those of the elected sign.",
+        0.3,
+        elementwise.ties,
+        {"density": Option(0.2, 0.0, 1.0, "share of each task vector that is kept")},
+    ),
+    "dare": Method(
+        "DARE",
+        "Drops entries at random, rescales the rest, then adds.",
+        0.3,
+        elementwise.dare,
+        {
+            "drop": Option(0.5, 0.0, 0.99, "share of each task vector that is dropped"),
+            "seed": Option(0, 0, 2**31 - 1, "of what is dropped"),
+        },
+    ),
+    "breadcrumbs": Method(
+        "Breadcrumbs",
+        "Drops each tensor's outliers and smallest entries, then adds.",
+        0.3,
+        elementwise.breadcrumbs,
+        {
+            "density": Option(0.9, 0.0, 1.0, "share of each tensor that is kept"),
+            "gamma": Option(0.01, 0.0, 0.5, "share of each tensor dropped as outliers"),
+        },
+    ),
+    "consensus": Method(
+        "Consensus mask",
+        "Keeps the entries of the sum that matter to two tasks or more.",
+        0.3,
+        elementwise.consensus,
+        {
+            "threshold": Option(0.4, 0.0, 2.0, "lambda: how large an entry is against the rest"),
+            "agree": Option(2, 1, 64, "how many tasks must need an entry"),
+        },
+    ),
+    "tsv": Method(
+        "TSV-M",
+        "Keeps a T-th of each task's singular directions and makes them orthogonal.",
+        1.0,
+        spectral.tsv_merge,
+    ),
+    "iso-c": Method("Iso-C", "Gives the sum's singular directions one size.", 1.5, spectral.iso_c),
+    "iso-cts": Method(
+        "Iso-CTS",
+        "As Iso-C, with some directions kept for each task alone.",
+        1.5,
+        spectral.iso_cts,
+        {"common": Option(0.8, 0.0, 1.0, "share of the directions that are common")},
+    ),
+    "lines": Method(
+        "LiNeS",
+        "Scales the sum linearly in depth: deep blocks count more.",
+        1.0,
+        layers.lines,
+        {"slope": Option(0.5, 0.0, 2.0, "b: what the last block gets beyond 1 / T")},
+    ),
+}
+
+
+def share(convention: str, T: int) -> float:
     """Give the factor between the slider of a task and the coefficient of its task vector.
 
     Args:
-        method: "sum" or "mean".
+        convention: "sum" or "mean".
         T: How many tasks are merged.
 
     Returns:
         1 for the sum, 1 / T for the mean.
 
     Raises:
-        ValueError: If there is no such method, or no task.
+        ValueError: If there is no such convention, or no task.
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"got {convention!r}, expected one of {', '.join(CONVENTIONS)}")
     if T < 1:
         raise ValueError(f"got {T} task vectors, expected at least one")
-    return 1.0 if method == "sum" else 1.0 / T
+    return 1.0 if convention == "sum" else 1.0 / T
 
 
-def prepare(taus: Mapping[str, Mapping[str, Tensor]], method: str) -> dict[str, Tensor]:
+def prepare(taus: Vectors, method: str, **options: float) -> dict[str, Tensor]:
     r"""Merge task vectors into one direction.
 
-    .. math:: \text{sum: } \sum_t \tau_t, \qquad \text{mean: } \frac{1}{T} \sum_t \tau_t
+    Each method's formula and source stand at its function, ``METHODS[method].function``.
 
     Args:
         taus: Task vectors by task name; not changed.
-        method: "sum" or "mean".
+        method: One of ``METHODS``.
+        options: Hyper-parameters; those not named have their usual values.
 
     Returns:
         The direction, in at least single precision, named as the task vectors.
 
     Raises:
+        UsageError: If there is no such option, or its value is out of range.
         ParameterMismatchError: If names or shapes differ.
         NonFiniteError: If a task vector holds NaN or infinity.
-
-    Source:
-        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 3 ("Task addition") for the sum; the
-        mean is the sum at alpha / T.
+        ValueError: If there is no such method, or no task vector.
     """
-    factor = share(method, len(taus))
+    if method not in METHODS or not taus:
+        raise ValueError(f"got {method!r} and {len(taus)} task vectors; methods: {list(METHODS)}")
+    about = METHODS[method]
+    for name, value in options.items():
+        if name not in about.options:
+            known = ", ".join(about.options) or "none"
+            raise UsageError(f"{about.title} has no option {name!r}; its options: {known}")
+        option = about.options[name]
+        if not option.low <= value <= option.high:
+            raise UsageError(
+                f"{name} of {about.title} is {value:g}; choose from {option.low:g} to "
+                f"{option.high:g}"
+            )
     first = next(iter(taus.values()))
-    zero = {
-        name: torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
-        for name, value in first.items()
+    for task, tau in taus.items():
+        check_same_parameters(f"task vector of {task}", tau, first)
+        check_finite(f"task vector of {task}", tau)
+    with torch.no_grad():
+        return about.function({task: _single(tau) for task, tau in taus.items()}, **options)
+
+
+def _single(tau: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a task vector in at least single precision."""
+    return {
+        name: value.detach().to(torch.promote_types(value.dtype, torch.float32))
+        for name, value in tau.items()
     }
-    return combine(zero, taus, dict.fromkeys(taus, factor))
 
 
 def apply(
