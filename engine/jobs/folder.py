@@ -20,6 +20,31 @@ except ImportError:  # not a POSIX system
     fcntl = None
 
 LIMIT = 2**20  # bytes; a longer spec or status is not one of ours
+# what status.json holds at first
+NEW_STATUS: dict[str, Any] = {
+    "state": "queued",
+    "step": 0,
+    "steps": 0,
+    "part": None,
+    "loss": None,
+    "validation": None,
+    "rate": None,
+    "seconds_left": None,
+    "seconds": 0.0,
+    "peak_memory": None,
+    "device": None,
+    "error": None,
+    "waiting": None,
+    "artifacts": [],
+    "states": [],
+    "claim": None,
+    "claimed": None,
+    "wanted": None,
+    "attempt": 0,
+    "started": None,
+    "ended": None,
+    "backend": {},
+}
 RESERVE = "reserve"  # a block given up when the disk is full, so that the end can be written
 
 
@@ -148,7 +173,7 @@ def changing(folder: Path, at_any_cost: bool = False) -> Generator[dict, None, N
     path = folder / "status.json"
     with locked(folder / "lock"):
         before = read_table(path)
-        status = json.loads(json.dumps(before))
+        status = json.loads(json.dumps({**NEW_STATUS, **before}))
         yield status
         if status != before:
             (replace_at_any_cost if at_any_cost else replace_table)(path, status)

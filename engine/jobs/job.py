@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.jobs import words
+from engine.jobs.folder import NEW_STATUS
 
 FORMAT = "tauscope-job-1"
 STATES = ("queued", "running", "done", "failed", "cancelled", "lost")
@@ -16,30 +17,6 @@ FINISHED = ("done", "failed", "cancelled", "lost")
 BACK_ENDS = ("local", "slurm")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
-NEW_STATUS: dict[str, Any] = {
-    "state": "queued",
-    "step": 0,
-    "steps": 0,
-    "part": None,
-    "loss": None,
-    "validation": None,
-    "rate": None,
-    "seconds_left": None,
-    "seconds": 0.0,
-    "peak_memory": None,
-    "device": None,
-    "error": None,
-    "waiting": None,
-    "artifacts": [],
-    "states": [],
-    "claim": None,
-    "claimed": None,
-    "wanted": None,
-    "attempt": 0,
-    "started": None,
-    "ended": None,
-    "backend": {},
-}
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from pathlib import Path
 from engine.errors import EngineError, UsageError
 from engine.jobs import folder as files
 from engine.jobs import local
+from engine.jobs.changing import settle_gone, tell
 from engine.jobs.job import Job
-from engine.jobs.jobs import Jobs, back_end, blocked, is_startable
+from engine.jobs.jobs import Jobs
 from engine.jobs.slots import Settings, free_place, kind_of, settings
+from engine.jobs.standing import back_end, blocked, has_work, is_startable, read_status
 
 PAUSE = 0.3  # seconds between two looks at the folders
 
@@ -33,22 +35,16 @@ def supervise(home: Path) -> None:
             while _look_after(jobs):
                 time.sleep(PAUSE)
         # whoever submitted while the lock was held has left it to us
-        if not _has_work(jobs.list()):
+        if not has_work(jobs.list()):
             return
-
-
-def _has_work(jobs: list[Job]) -> bool:
-    """Return whether something runs or can be started."""
-    by_id = {job.id: job for job in jobs}
-    return any(job.state == "running" or is_startable(job, by_id) for job in jobs)
 
 
 def _look_after(jobs: Jobs) -> bool:
     """Collect who has ended and start who can be started; return whether work is left."""
     for job in jobs.list():
         if job.state in ("lost", "cancelled"):
-            claim = files.read_table(job.folder / "status.json").get("claim")
-            jobs.settle_gone(job, local.exit_of(claim) if claim else None)
+            claim = read_status(job.folder).get("claim")
+            settle_gone(jobs, job, local.exit_of(claim) if isinstance(claim, str) else None)
     local.forget_ended()
     found = jobs.list()
     by_id = {job.id: job for job in found}
@@ -69,13 +65,13 @@ def _look_after(jobs: Jobs) -> bool:
     ready = [job for job in found if is_startable(job, by_id) and job.pid is None]
     for job in sorted(ready, key=lambda job: (-job.priority, job.created, job.id)):
         _try(jobs, job, known, taken, waiting)
-    return _has_work(jobs.list())
+    return has_work(jobs.list())
 
 
 def _try(jobs: Jobs, job: Job, known: Settings, taken: list[str], waiting: set[str]) -> None:
     """Start one job if there is a place for it."""
     if job.on != "local":
-        if not files.read_table(job.folder / "status.json").get("claim"):
+        if not read_status(job.folder).get("claim"):
             _start(jobs, job, {}, job.device)
         return
     try:
@@ -132,7 +128,7 @@ def _fail(job: Job, sentence: str) -> None:
     _say(f"{job.id}: {sentence}")
     with files.changing(job.folder, at_any_cost=True) as status:
         status |= {"state": "failed", "error": sentence, "ended": time.time(), "claim": None}
-    files.append_event(job.folder, {"kind": "state", "state": "failed", "error": sentence})
+    tell(job.folder, "failed", error=sentence)
 
 
 def _wait(job: Job, sentence: str) -> None:
