@@ -122,9 +122,14 @@ def add_gram(
         step = max(1, chunk // max(rest, 1))
         for low in range(start, stop, step) if inside else ():
             high = min(low + step, stop)
-            M = sum(_gradient(part, low - lo, high - lo) for lo, part in inside)  # (N, entries)
-            wide = M[rows]
-            sums.add(name, wide @ M[columns].T, wide.square().sum(1))
+            first, *more = (_gradient(part, low - lo, high - lo) for lo, part in inside)
+            M = first  # (N, entries)
+            for gradient in more:
+                M = M + gradient
+            kernel = M[rows] @ M[columns].T
+            # rows that are the first columns have their own products already
+            own = kernel.diagonal() if rows.start == columns.start else M[rows].square().sum(1)
+            sums.add(name, kernel, own)
 
 
 def _gradient(part: Part, low: int, high: int) -> Tensor:
