@@ -3,12 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+
+Rows = Sequence[Mapping[str, Any]] | Callable[[], Sequence[Mapping[str, Any]]]
 
 
 @contextmanager
@@ -41,24 +43,27 @@ def show_error(error: Exception) -> None:
 def figure(
     figure: go.Figure,
     name: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     provenance: Mapping[str, Any],
     *,
     key: str,
     alt: str,
+    **chart: Any,
 ) -> None:
     """Draw a figure with its downloads: CSV, JSON with provenance, and PNG or SVG in the browser.
 
     Args:
         figure: What to draw; its height is fixed.
         name: Of the files, without a suffix.
-        rows: The numbers drawn, one dictionary a row.
+        rows: The numbers drawn, one dictionary a row; or what gives them, called at the click.
         provenance: What made them; it says "exact" or "approximate", n, digests and versions.
         key: Of the figure; its controls derive theirs from it.
         alt: What it shows, for those who do not see it.
+        **chart: Further settings of ``st.plotly_chart``, as ``on_select``.
     """
     kind = st.session_state.get(f"{key}_kind", "png")
-    st.plotly_chart(figure, key=key, theme="streamlit", config=chart_config(name, kind), alt=alt)
+    config = chart_config(name, kind)
+    st.plotly_chart(figure, key=key, theme="streamlit", config=config, alt=alt, **chart)
     with st.popover("Download", icon=":material/download:", key=f"{key}_download"):
         with st.container(horizontal=True):
             downloads(name, rows, provenance, key=key)
@@ -72,13 +77,21 @@ def figure(
         )
 
 
-def downloads(
-    name: str, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], *, key: str
-) -> None:
-    """Draw the buttons for CSV and for JSON with provenance."""
+def downloads(name: str, rows: Rows, provenance: Mapping[str, Any], *, key: str) -> None:
+    """Draw the buttons for CSV and for JSON with provenance.
+
+    Args:
+        name: Of the files, without a suffix.
+        rows: As of :func:`figure`; many of them are better given by a function.
+        provenance: What made them.
+        key: The controls derive theirs from it.
+    """
+    as_csv, as_json = (lambda: to_csv(rows())), (lambda: _record(rows(), provenance))
+    if not callable(rows):
+        as_csv, as_json = to_csv(rows), _record(rows, provenance)
     st.download_button(
         "CSV",
-        to_csv(rows),
+        as_csv,
         f"{name}.csv",
         "text/csv",
         key=f"{key}_csv",
@@ -86,7 +99,7 @@ def downloads(
     )
     st.download_button(
         "JSON",
-        to_json({"rows": list(rows), "provenance": dict(provenance)}),
+        as_json,
         f"{name}.json",
         "application/json",
         key=f"{key}_json",
@@ -124,6 +137,10 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         writer.writeheader()
         writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _record(rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
+    return to_json({"rows": list(rows), "provenance": dict(provenance)})
 
 
 def to_json(record: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ class Work:
         self.total = 1
         self.note = "waiting"
         self.result: Any = None
+        self.partial: Any = None  # what can be drawn before it is done
         self.error: Exception | None = None
         self.finished = threading.Event()
         self._cancelled = threading.Event()
