@@ -55,6 +55,7 @@ FINETUNE_OPEN = "finetune_open"  # whether the form is unfolded
 NTK_ENCODER, NTK_BESIDE = "ntk_encoder", "ntk_beside"
 NTK_TASK, NTK_CONTROL = "ntk_task", "ntk_control"
 NTK_POINTS, NTK_LOGITS = "ntk_points", "ntk_logits"
+NTK_PAIR = "ntk_pair"  # for which points and logits were set to what is kept
 NTK_ADDRESS = "ntk_address"  # the address last written
 NTK_REVISION = "ntk_revision"  # raised when the page, not its user, moves the sliders
 NTK_AT = "ntk_at"  # setting and order at this revision
@@ -382,6 +383,9 @@ def ended(seen: Mapping[str, str], now: Mapping[str, str], over: Sequence[str]) 
         seen: State by job, as last drawn; a job that is not in it was never seen at work.
         now: State by job.
         over: The states that are an end.
+
+    Returns:
+        Their ids, in the order of ``now``.
     """
     return [
         name

@@ -56,15 +56,18 @@ def order_of(energy: np.ndarray, labels: np.ndarray, order: str) -> np.ndarray:
     return np.arange(len(energy))
 
 
-def local_energy(panels: Sequence[Panel], order: str, logits: Sequence[str]) -> go.Figure:
+def local_energy(
+    panels: Sequence[Panel], order: str, logits: Sequence[str], bounded: bool = True
+) -> go.Figure:
     """Draw local energy point by point, a thin line for each logit and their mean with a band.
 
-    The band is one standard deviation over the logits to either side, inside [0, 1].
+    The band is one standard deviation over the logits to either side, not below 0.
 
     Args:
         panels: All with the same axes.
         order: One of :data:`ORDERS`.
         logits: What a reader sees of each row of the energies.
+        bounded: Whether energies reach from 0 to 1; weighted ones do not.
 
     Returns:
         The figure.
@@ -80,7 +83,8 @@ def local_energy(panels: Sequence[Panel], order: str, logits: Sequence[str]) -> 
         figure.add_vline(
             edge, line={"color": style.GREY, "width": 1, "dash": "dot"}, **_cell(panel)
         )
-    figure.update_yaxes(range=[-0.03, 1.03], dtick=0.25, zeroline=False)
+    limits = {"range": [-0.03, 1.03], "dtick": 0.25} if bounded else {"rangemode": "tozero"}
+    figure.update_yaxes(zeroline=False, **limits)
     figure.update_xaxes(showgrid=False)
     _label_edges(figure, panels, "point", _ENERGY)
     return figure
@@ -108,7 +112,7 @@ def _draw_block(figure, panel, block, colour, start, order, logits) -> None:
             hoverinfo="skip",
             **_cell(panel),
         )
-    low, high = np.clip(mean - spread, 0, 1)[sequence], np.clip(mean + spread, 0, 1)[sequence]
+    low, high = np.maximum(mean - spread, 0)[sequence], (mean + spread)[sequence]
     figure.add_scatter(
         x=[*x, *x[::-1]],
         y=[*high.tolist(), *low[::-1].tolist()],
@@ -315,6 +319,7 @@ def localization(
     tasks: Sequence[str],
     controls: Sequence[str],
     values: Sequence[Sequence[float | None]],
+    halves: Sequence[Sequence[float | None]],
     hover: Sequence[Sequence[str]],
 ) -> go.Figure:
     """Draw the localization score of every pair.
@@ -323,12 +328,21 @@ def localization(
         tasks: Titles, a row each: whose points are the kernel's rows.
         controls: Titles, a column each.
         values: Scores in [0, 1]; None where the pair is not computed.
+        halves: Half the width of each interval.
         hover: What each cell says.
 
     Returns:
         The figure.
     """
-    text = [["" if cell is None else f"{cell:.2f}" for cell in row] for row in values]
+    text = [
+        [
+            ""
+            if value is None
+            else f"{value:.2f}<br><span style='font-size:9px'>±{half:.2f}</span>"
+            for value, half in zip(row, wide, strict=True)
+        ]
+        for row, wide in zip(values, halves, strict=True)
+    ]
     heatmap = style.matrix(
         [list(row) for row in values],
         text,
@@ -340,7 +354,7 @@ def localization(
         zmax=1,
         colorbar={"title": "score", "thickness": 12, "dtick": 0.25},
     )
-    figure = style.layout(go.Figure(heatmap), 150 + 34 * len(tasks), margin={"t": 14})
+    figure = style.layout(go.Figure(heatmap), 150 + 38 * len(tasks), margin={"t": 14})
     figure.update_yaxes(autorange="reversed", showgrid=False, title="task (rows of the kernel)")
     figure.update_xaxes(showgrid=False, tickangle=-35, title="control")
     return figure

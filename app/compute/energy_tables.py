@@ -1,0 +1,189 @@
+"""Local energies and their scores as tables, for figures and downloads, with their provenance."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from app.compute import catalogue, records
+from app.compute.energies import ARRANGEMENTS, BLOCKS, TITLES, Shown, score_of, table_of
+from app.compute.ntk import Pair
+
+
+def point_rows(shown: Sequence[Shown], setting: str) -> list[dict]:
+    """Return local energies as a table: a point of an arrangement a row.
+
+    Args:
+        shown: Encoders.
+        setting: A key of :func:`settings`.
+    """
+    rows = []
+    for item in shown:
+        for arrangement in ARRANGEMENTS:
+            table = table_of(item.energy, arrangement, setting)
+            rows += _point_rows(item, arrangement, table)
+    return rows
+
+
+def weighted_rows(shown: Sequence[Shown]) -> list[dict]:
+    """Return weighted energies as a table.
+
+    Args:
+        shown: Encoders; those without a linear task vector are left out.
+    """
+    able = [item for item in shown if item.energy.energy_weighted is not None]
+    return [
+        row
+        for item in able
+        for row in _point_rows(item, "paper", item.energy.energy_weighted.numpy().astype(float))
+    ]
+
+
+def _point_rows(item: Shown, arrangement: str, table: np.ndarray) -> list[dict]:
+    n = table.shape[1] // 2
+    rows = []
+    for block, name in enumerate(BLOCKS[arrangement]):
+        labels, classes = item.labels(name), item.classes(name)
+        places = item.energy.indices[name].tolist()
+        for k in range(n):
+            values = table[:, block * n + k]
+            rows.append(
+                {
+                    "encoder": item.encoder,
+                    "arrangement": arrangement,
+                    "points": name,
+                    "index": places[k],
+                    "class": classes[labels[k]],
+                    "mean": float(values.mean()),
+                    "std": float(values.std()),
+                }
+                | {
+                    f"logit {logit}": float(value)
+                    for logit, value in zip(item.energy.logits, values, strict=True)
+                }
+            )
+    return rows
+
+
+def score_rows(shown: Sequence[Shown], setting: str) -> list[dict]:
+    """Return scores at a setting as a table: an encoder's arrangement a row.
+
+    Args:
+        shown: Encoders.
+        setting: A key of :func:`settings`.
+    """
+    rows = []
+    for item in shown:
+        for arrangement in ARRANGEMENTS:
+            score = score_of(item.energy, arrangement, setting)
+            rows.append({
+                "encoder": item.encoder,
+                "columns": TITLES[arrangement],
+                "auc": float(score["auc"]),
+                "auc_low": float(score["auc_interval"][0]),
+                "auc_high": float(score["auc_interval"][1]),
+                "difference": float(score["difference"]),
+                "difference_low": float(score["difference_interval"][0]),
+                "difference_high": float(score["difference_interval"][1]),
+                "n": int(item.energy.n),
+            })
+    return rows
+
+
+def provenance(what: str, shown: Sequence[Shown], **facts: Any) -> dict:
+    """Return what made the energies.
+
+    Args:
+        what: The quantity, in words.
+        shown: Encoders.
+        **facts: Further plain values.
+    """
+    energy = shown[0].energy
+    return records.provenance(
+        what,
+        exact=all(item.energy.exact for item in shown),
+        encoders={item.encoder: item.energy.encoder_digest for item in shown},
+        task=energy.task,
+        control=energy.control,
+        n=energy.n,
+        seed=energy.seed,
+        split="train",
+        split_digests=dict(energy.split_digests),
+        logits=list(energy.logits),
+        readout=energy.readout,
+        computed={item.encoder: dict(item.energy.made) for item in shown},
+        **facts,
+    )
+
+
+def pair_matrix(found: Mapping[tuple[str, str], Pair], arrangement: str) -> tuple:
+    """Arrange pairs as tasks by controls, the miniature's in their order.
+
+    Args:
+        found: Kept pairs.
+        arrangement: One of :data:`ARRANGEMENTS`.
+
+    Returns:
+        Titles of the rows and of the columns; areas under the ROC curve and half the width of
+        their intervals (None where a pair is not kept); what each cell says.
+    """
+    names, control = catalogue.task_names()
+    order = {name: place for place, name in enumerate((*names, control))}
+
+    def sort(those: set[str]) -> list[str]:
+        return sorted(those, key=lambda name: (order.get(name, len(order)), name))
+
+    tasks = sort({task for task, _ in found})
+    controls = sort({other for _, other in found})
+    rows, columns = catalogue.titles(tasks), catalogue.titles(controls)
+    values, halves, hover = [], [], []
+    for task, row in zip(tasks, rows, strict=True):
+        cells = [found.get((task, other)) for other in controls]
+        values.append([
+            None if pair is None else float(pair.scores[arrangement]["auc"]) for pair in cells
+        ])
+        halves.append([None if pair is None else _half(pair, arrangement) for pair in cells])
+        hover.append([
+            f"{row} / {column}: " + _said(pair, arrangement)
+            for pair, column in zip(cells, columns, strict=True)
+        ])
+    return rows, columns, values, halves, hover
+
+
+def _half(pair: Pair, arrangement: str) -> float:
+    """Return half the width of a pair's interval."""
+    low, high = pair.scores[arrangement]["auc_interval"]
+    return (high - low) / 2
+
+
+def _said(pair: Pair | None, arrangement: str) -> str:
+    """Say a pair's score with its interval."""
+    if pair is None:
+        return "not computed"
+    score = pair.scores[arrangement]
+    low, high = score["auc_interval"]
+    return f"{score['auc']:.3f}, 95 % interval {low:.3f} to {high:.3f}, n = {pair.points}"
+
+
+def pair_rows(found: Mapping[tuple[str, str], Pair]) -> list[dict]:
+    """Return the scores of pairs as a table: a pair's arrangement a row.
+
+    Args:
+        found: Kept pairs.
+    """
+    return [
+        {
+            "task": pair.task,
+            "control": pair.control,
+            "columns": arrangement,
+            "auc": float(score["auc"]),
+            "auc_low": float(score["auc_interval"][0]),
+            "auc_high": float(score["auc_interval"][1]),
+            "difference": float(score["difference"]),
+            "difference_low": float(score["difference_interval"][0]),
+            "difference_high": float(score["difference_interval"][1]),
+            "n": pair.points,
+        }
+        for pair in found.values()
+        for arrangement, score in pair.scores.items()
+    ]

@@ -1,0 +1,326 @@
+"""Eigenfunctions: where those of the tangent kernel live, how many there are, which layers."""
+
+import secrets
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import state, widgets
+from app.components.energy import View, energy_explorer, read_view
+from app.compute import catalogue, energies, energy_tables, ntk, records
+from app.compute.background import board, follow
+from app.compute.energies import Shown
+from app.figures import ntk as figures
+from app.pages import ntk_figures as drawing
+
+NOBODY = "nothing"  # no encoder beside the first
+INTRO = (
+    r"The **local energy** $\mathcal{E}_\mathrm{loc}(x) = \sum_\rho \phi_\rho(x)^2$ says how much "
+    "of the tangent kernel's eigenfunctions, found on a task, lives at an image. High on the task "
+    "and low on a control task means that fine-tuning on the one leaves the other alone: "
+    "localization. The paper's curve favours the kernel's own rows, so its null and the "
+    "corrected score always stand beside it."
+)
+
+
+def restore() -> None:
+    """Take over what the address asks for, when it was opened, reloaded or gone back to."""
+    asked = state.ntk_visited(st.query_params.to_dict(), st.session_state.get(state.NTK_ADDRESS))
+    if asked is None:
+        return
+    wanted = {
+        state.NTK_ENCODER: asked.encoder,
+        state.NTK_BESIDE: asked.beside,
+        state.NTK_TASK: asked.task,
+        state.NTK_CONTROL: asked.control,
+        state.NTK_POINTS: asked.points,
+        state.NTK_LOGITS: asked.logits,
+    }
+    st.session_state.update({key: value for key, value in wanted.items() if value is not None})
+    st.session_state[state.NTK_PAIR] = (asked.encoder, asked.task, asked.control)
+    st.session_state[state.NTK_AT] = (asked.setting, asked.order)
+    st.session_state[state.NTK_REVISION] = st.session_state.get(state.NTK_REVISION, 0) + 1
+
+
+def keep(key: str, options: Sequence[str], default: str | None = None) -> None:
+    """Make sure a control starts from an option that exists."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = state.choose(default, list(options))
+
+
+def choose() -> list[ntk.Question]:
+    """Draw the choice of encoders, tasks and points; one question an encoder."""
+    names = catalogue.encoder_names()
+    if not names:
+        st.info(
+            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
+            icon=":material/info:",
+        )
+        st.stop()
+    tasks = ntk.references()
+    keep(state.NTK_ENCODER, names)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        encoder = st.selectbox(
+            "Encoder", names, key=state.NTK_ENCODER, width=210, persist_state="session"
+        )
+        others = [NOBODY, *(name for name in names if name != encoder)]
+        keep(state.NTK_BESIDE, others, ntk.twin(encoder, names) or NOBODY)
+        beside = st.selectbox(
+            "Beside it", others, key=state.NTK_BESIDE, width=210, persist_state="session"
+        )
+        keep(state.NTK_TASK, list(tasks))
+        task = st.selectbox(
+            "Task (rows)",
+            list(tasks),
+            key=state.NTK_TASK,
+            format_func=tasks.get,
+            width=190,
+            persist_state="session",
+        )
+        controls = [name for name in tasks if name != task]
+        keep(state.NTK_CONTROL, controls, catalogue.task_names()[1])
+        control = st.selectbox(
+            "Control",
+            controls,
+            key=state.NTK_CONTROL,
+            format_func=tasks.get,
+            width=190,
+            persist_state="session",
+        )
+        open_what_is_kept(encoder, task, control)
+        points = st.number_input(
+            "Points a block",
+            4,
+            ntk.MOST_POINTS,
+            step=10,
+            key=state.NTK_POINTS,
+            width=130,
+            help="Of the task, of the control, and held out; the paper takes 200.",
+            persist_state="session",
+        )
+        logits = st.selectbox(
+            "Kernels of",
+            ntk.LOGITS,
+            key=state.NTK_LOGITS,
+            format_func=ntk.LOGIT_TITLES.get,
+            width=150,
+            help="One kernel for each output logit, or their sum: the trace kernel.",
+            persist_state="session",
+        )
+    chosen = [encoder] if beside == NOBODY else [encoder, beside]
+    return [ntk.Question(name, task, control, int(points), logits) for name in chosen]
+
+
+def open_what_is_kept(encoder: str, task: str, control: str) -> None:
+    """Set points and logits to those of a kept answer, whenever the pair is another."""
+    pair = (encoder, task, control)
+    if st.session_state.get(state.NTK_PAIR) != pair:
+        st.session_state[state.NTK_PAIR] = pair
+        found = ntk.kept_choice(encoder, task, control)
+        if found is not None:
+            st.session_state[state.NTK_POINTS], st.session_state[state.NTK_LOGITS] = found
+    held = st.session_state.get(state.NTK_POINTS)
+    if not isinstance(held, int) or not 4 <= held <= ntk.MOST_POINTS:
+        st.session_state[state.NTK_POINTS] = ntk.POINTS
+    keep(state.NTK_LOGITS, ntk.LOGITS, "3")
+
+
+def visitor() -> str:
+    """Return this session's name, under which it starts background work."""
+    return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
+
+
+def begin(questions: Sequence[ntk.Question]) -> None:
+    """Start computing answers."""
+    work = follow(ntk.start(questions, visitor()), 0.5)
+    st.session_state[state.NTK_RUNNING] = (tuple(questions), work)
+
+
+def stop_work(work) -> None:
+    """Leave what was started."""
+    work.cancel()
+    st.session_state[state.NTK_RUNNING] = None
+
+
+def running() -> tuple[ntk.Question, ...]:
+    """Draw the work in progress, and say what it answers; an error is shown once."""
+    questions, work = st.session_state.get(state.NTK_RUNNING) or ((), None)
+    if work is None:
+        return ()
+    if not work.finished.is_set():
+        watch(work)
+        return questions
+    st.session_state[state.NTK_RUNNING] = None
+    if work.error is not None:
+        board().drop(work)
+        with widgets.engine_errors():
+            raise work.error
+    return ()
+
+
+@st.fragment(run_every=0.7)
+def watch(work) -> None:
+    """Draw progress and the way out of it, then run the page again."""
+    if work.finished.is_set():
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(work.fraction, text=f"{work.note} · {work.fraction:.0%}")
+        st.button(
+            "Cancel",
+            key="ntk_cancel",
+            on_click=stop_work,
+            args=(work,),
+            icon=":material/close:",
+            help="Answers already made are kept.",
+        )
+
+
+def offer(missing: Sequence[ntk.Question], key: str, what: str) -> None:
+    """Draw what computing would cost, and the button that starts it."""
+    with widgets.engine_errors():
+        plan = ntk.plan(missing)
+    with st.container(border=True, key=f"{key}_plan"):
+        st.markdown(f"**Not computed yet: {what}.** It runs in the background and is kept.")
+        with st.container(horizontal=True, gap="large", vertical_alignment="center"):
+            st.metric("Estimated time", plan.time, width="content")
+            st.metric("Operations", f"{plan.operations / 1e9:,.0f} GFLOP", width="content")
+            st.metric("Memory beyond the encoder", widgets.megabytes(plan.bytes), width="content")
+            st.button(
+                "Compute",
+                key=f"{key}_start",
+                type="primary",
+                on_click=begin,
+                args=(tuple(missing),),
+                icon=":material/play_arrow:",
+            )
+        for line in plan.text[:2]:
+            st.caption(line.replace("\n", "; "))
+
+
+@st.fragment
+def panel(shown: list[Shown], questions: list[ntk.Question]) -> None:
+    """Draw the explorer, and every figure that follows the released setting."""
+    offered = [item.key for item in energies.settings(shown[0].energy)]
+    revision = st.session_state.get(state.NTK_REVISION, 0)
+    at, order = st.session_state.get(state.NTK_AT) or (None, None)
+    start = at if at in offered else energies.everything(shown[0].energy)
+    raw = st.session_state.get(state.NTK_EXPLORER)
+    view = read_view(raw, offered, start, order or figures.ORDERS[0], revision)
+    st.session_state[state.NTK_AT] = (view.setting, view.order)
+    remember(questions, view)
+    payload = energies.explorer(shown, view.setting, view.order, revision)
+    energy_explorer(payload, key=state.NTK_EXPLORER)
+    st.caption(
+        "AUC: how often a point of the first block has more energy than one of the second; 1/2 is "
+        "no separation; 95 % interval. Bands: one standard deviation over logits. "
+        f"**{energies.TITLES['heldout']}** gives the corrected score."
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        drawing.show_points(shown, view)
+    with right:
+        drawing.show_densities(shown, view)
+    left, right = st.columns(2, gap="large")
+    with left:
+        drawing.show_scores(shown, view)
+    with right:
+        drawing.show_spectrum(shown)
+    left, right = st.columns(2, gap="large")
+    with left:
+        drawing.show_weighted(shown, view)
+    with right:
+        drawing.show_layers(shown)
+
+
+def remember(questions: Sequence[ntk.Question], view: View | None) -> None:
+    """Write the view into the address."""
+    first = questions[0]
+    at, order = (
+        (view.setting, view.order) if view else st.session_state.get(state.NTK_AT, (None, None))
+    )
+    query = state.ntk_query(
+        state.NtkView(
+            encoder=first.encoder,
+            beside=questions[1].encoder if len(questions) > 1 else NOBODY,
+            task=first.task,
+            control=first.control,
+            points=first.points,
+            logits=first.logits,
+            setting=at,
+            order=order,
+        )
+    )
+    st.session_state[state.NTK_ADDRESS] = query
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+
+
+def show_pairs(questions: Sequence[ntk.Question], busy: bool) -> None:
+    """Draw the localization score of every pair of tasks."""
+    st.subheader("Every task against every control")
+    which = st.segmented_control(
+        "Columns",
+        energies.ARRANGEMENTS,
+        default="heldout",
+        required=True,
+        format_func=energies.TITLES.get,
+        key="ntk_matrix_kind",
+    )
+    columns = st.columns(len(questions), gap="large")
+    for column, question in zip(columns, questions, strict=True):
+        with column:
+            show_matrix(question, which, busy)
+
+
+def show_matrix(question: ntk.Question, which: str, busy: bool) -> None:
+    """Draw one encoder's matrix, and offer the pairs that it lacks."""
+    st.markdown(f"**{question.encoder}**")
+    found = ntk.pairs(question.encoder)
+    if found:
+        rows = energy_tables.pair_rows(found)
+        tasks, controls, values, halves, hover = energy_tables.pair_matrix(found, which)
+        widgets.figure(
+            figures.localization(tasks, controls, values, halves, hover),
+            f"localization_{question.encoder}".replace("/", "_"),
+            rows,
+            records.provenance(
+                "localization: area under the ROC curve of local energy, all eigenfunctions",
+                exact=all(pair.exact for pair in found.values()),
+                encoder=question.encoder,
+                n=sorted({pair.points for pair in found.values()}),
+            ),
+            key=f"ntk_matrix_{question.encoder}",
+            alt="Localization score of every pair of task and control",
+        )
+        sizes = " or ".join(str(n) for n in sorted({pair.points for pair in found.values()}))
+        st.caption(
+            f"{energies.TITLES[which]}: area under the ROC curve, half the width of its 95 % "
+            f"interval below it; all eigenfunctions, n = {sizes} points a block. "
+            f"{'Exact' if all(pair.exact for pair in found.values()) else 'Approximate'}."
+        )
+    missing = ntk.unanswered(
+        question.encoder, question.points, question.logits, tuple(sorted(found))
+    )
+    if missing and not busy:
+        offer(missing, f"ntk_all_{question.encoder}", f"{len(missing)} pairs")
+
+
+st.title("Eigenfunctions")
+st.markdown(INTRO)
+restore()
+with widgets.engine_errors():
+    asked = choose()
+    answers = {question: ntk.kept(question) for question in asked}
+    remember(asked, None)
+    at_work = running()
+    unknown = [question for question in asked if answers[question] is None]
+    if unknown and not set(unknown) & set(at_work):
+        offer(unknown, "ntk", " and ".join(question.encoder for question in unknown))
+    drawn = [
+        Shown(question.encoder, question, energy)
+        for question, energy in answers.items()
+        if energy is not None
+    ]
+    if drawn:
+        panel(drawn, asked)
+    show_pairs(asked, bool(at_work))

@@ -1,0 +1,191 @@
+"""The figures of the Eigenfunctions page: each with its numbers, its provenance and a caption."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import widgets
+from app.components.energy import View
+from app.compute import energies, energy_tables
+from app.compute.energies import Shown
+from app.figures import ntk as figures
+
+
+def named(shown: Sequence[Shown], what: str) -> str:
+    """Name a file."""
+    energy = shown[0].energy
+    return f"{what}_{shown[0].encoder}_{energy.task}_{energy.control}".replace("/", "_")
+
+
+def counts(shown: Sequence[Shown]) -> str:
+    """Say what the numbers are."""
+    energy = shown[0].energy
+    kind = "Exact" if all(item.energy.exact for item in shown) else "Approximate"
+    L = len(energy.logits)
+    kernels = "the trace kernel" if tuple(energy.logits) == ("trace",) else f"{L} logits"
+    return f"{kind}, n = {energy.n} points a block of the train split, {kernels}"
+
+
+def label_of(shown: Sequence[Shown], setting: str) -> str:
+    """Return a setting as a reader sees it."""
+    found = {item.key: item for item in energies.settings(shown[0].energy)}[setting]
+    return f"leading R = {found.label}" if found.kind == "leading" else f"ridge l = {found.label}"
+
+
+def show_points(shown: Sequence[Shown], view: View) -> None:
+    """Draw the paper's figure: a line for each logit, their mean with a band."""
+    st.subheader("Local energy, logit by logit")
+    widgets.figure(
+        figures.local_energy(
+            energies.panels(shown, view.setting), view.order, shown[0].energy.logits
+        ),
+        named(shown, "local_energy"),
+        energy_tables.point_rows(shown, view.setting),
+        energy_tables.provenance("local energy of each point", shown, setting=view.setting),
+        key="ntk_lines",
+        alt="Local energy of every point, a line for each logit, for every arrangement of columns",
+    )
+    st.caption(f"{counts(shown)}; {label_of(shown, view.setting)}.")
+
+
+def show_densities(shown: Sequence[Shown], view: View) -> None:
+    """Draw how energies are distributed."""
+    st.subheader("How it is distributed")
+    kind = st.session_state.get("ntk_density", figures.KINDS[0])
+    widgets.figure(
+        figures.densities(energies.panels(shown, view.setting), kind),
+        named(shown, "densities"),
+        energy_tables.point_rows(shown, view.setting),
+        energy_tables.provenance("local energy, averaged over logits", shown, setting=view.setting),
+        key="ntk_densities",
+        alt="Distribution of local energy over the points of the task and of the control",
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.segmented_control(
+            "Distribution as",
+            figures.KINDS,
+            default=figures.KINDS[0],
+            required=True,
+            format_func={"ecdf": "cumulative", "histogram": "histogram"}.get,
+            key="ntk_density",
+            label_visibility="collapsed",
+        )
+        st.caption(f"{counts(shown)}; mean over logits; {label_of(shown, view.setting)}.")
+
+
+def show_scores(shown: Sequence[Shown], view: View) -> None:
+    """Draw separation in one number an arrangement, with its interval."""
+    st.subheader("How well the blocks separate")
+    rows = energy_tables.score_rows(shown, view.setting)
+    by = {item.encoder: [r for r in rows if r["encoder"] == item.encoder] for item in shown}
+    widgets.figure(
+        figures.scores(
+            [energies.TITLES[name] for name in energies.ARRANGEMENTS],
+            {name: [row["auc"] for row in found] for name, found in by.items()},
+            {
+                name: [(row["auc_low"], row["auc_high"]) for row in found]
+                for name, found in by.items()
+            },
+        ),
+        named(shown, "scores"),
+        rows,
+        energy_tables.provenance("separation of local energy", shown, setting=view.setting),
+        key="ntk_scores",
+        alt="Area under the ROC curve of every arrangement with its interval",
+    )
+    st.dataframe(
+        {
+            "encoder": [row["encoder"] for row in rows],
+            "columns": [row["columns"] for row in rows],
+            "mean difference": [
+                f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, "
+                f"{row['difference_high']:+.3f}]"
+                for row in rows
+            ],
+        },
+        key="ntk_differences",
+        hide_index=True,
+        height="content",
+    )
+    st.caption(f"{counts(shown)}; 95 % intervals; {label_of(shown, view.setting)}.")
+
+
+def show_spectrum(shown: Sequence[Shown]) -> None:
+    """Draw singular values with the effective rank."""
+    st.subheader("Spectrum")
+    curves = {item.encoder: item.energy.spectrum[0].numpy() for item in shown}
+    rank = {item.encoder: float(item.energy.effective_rank("paper").mean()) for item in shown}
+    widgets.figure(
+        figures.spectrum(curves, rank),
+        named(shown, "spectrum"),
+        [
+            {"encoder": item.encoder, "logit": str(logit), "number": k + 1, "value": float(value)}
+            for item in shown
+            for logit, row in zip(item.energy.logits, curves[item.encoder], strict=True)
+            for k, value in enumerate(row)
+        ],
+        energy_tables.provenance(
+            "singular values of the paper's n x 2n kernel", shown, effective_rank=rank
+        ),
+        key="ntk_spectrum",
+        alt="Singular values of the kernel from large to small, with the effective rank",
+    )
+    st.caption(
+        f"{counts(shown)}; of the paper's n × 2n kernel. Effective rank: the exponential of the "
+        "entropy of the singular values' shares; dotted."
+    )
+
+
+def show_weighted(shown: Sequence[Shown], view: View) -> None:
+    """Draw the energy weighted by the eigenfunctions that the fine-tuned task in fact uses."""
+    st.subheader("Weighted by the task's own coefficients")
+    found = energies.weighted_panels(shown)
+    if not found:
+        encoder = shown[0].encoder
+        st.info(
+            "This needs a task vector trained in the tangent space: "
+            f"`python -m engine finetune --encoder {encoder} --mode linear`, then compute again.",
+            icon=":material/info:",
+        )
+        return
+    able = [item for item in shown if item.energy.captured is not None]
+    captured = {item.encoder: float(item.energy.captured.mean()) for item in able}
+    widgets.figure(
+        figures.local_energy(found, view.order, able[0].energy.logits, bounded=False),
+        named(shown, "weighted_energy"),
+        energy_tables.weighted_rows(shown),
+        energy_tables.provenance(
+            "local energy weighted by squared coefficients of the linearly fine-tuned change of f",
+            able,
+            captured=captured,
+        ),
+        key="ntk_weighted",
+        alt="Local energy weighted by the coefficients of the linearly fine-tuned task",
+    )
+    shares = ", ".join(f"{name} {widgets.percent(value)}" for name, value in captured.items())
+    st.caption(
+        rf"$\sum_\rho c_\rho^2 \phi_\rho(x)^2 / \sum_\rho c_\rho^2$, the paper's columns; the "
+        f"eigenfunctions hold of the fine-tuned change of f: {shares}. {counts(able)}."
+    )
+
+
+def show_layers(shown: Sequence[Shown]) -> None:
+    """Draw which layers make the kernel."""
+    st.subheader("Which layers make the kernel")
+    shares = {item.encoder: item.energy.layer_shares() for item in shown}
+    names = list(dict.fromkeys(name for found in shares.values() for name in found))
+    widgets.figure(
+        figures.layers(
+            names, {key: [found.get(name, 0.0) for name in names] for key, found in shares.items()}
+        ),
+        named(shown, "layers"),
+        [
+            {"encoder": item.encoder, "parameter": name, "share": float(value)}
+            for item in shown
+            for name, value in item.energy.layers.items()
+        ],
+        energy_tables.provenance("share of the kernel's trace over the task's points", shown),
+        key="ntk_layers",
+        alt="Share of the kernel's trace that each layer makes",
+    )
+    st.caption(f"Shares of the trace over the task's points. {counts(shown)}.")
