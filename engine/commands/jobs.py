@@ -6,15 +6,17 @@ import io
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import commands
 from engine.commands.printing import Outcome, percent, say, table
-from engine.errors import UsageError
+from engine.errors import EngineError, UsageError
 from engine.jobs import Job, Jobs, reporting, runner
 from engine.jobs import words as word
 from engine.jobs.folder import read_table
+from engine.jobs.mishaps import is_out_of_memory, sentence
 from engine.jobs.slots import settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,9 +195,36 @@ def _call(found: Jobs, job: Job) -> Callable[[], dict]:
         cwd = Path(str(read_table(job.folder / "spec.json").get("cwd")))
         if cwd.is_dir():  # paths were typed there
             os.chdir(cwd)
-        return commands.call(args, [])[0]
+        try:
+            return commands.call(args, [])[0]
+        except (RuntimeError, MemoryError) as error:
+            if args.verb != "finetune" or not is_out_of_memory(error):
+                raise
+            traceback.print_exc()
+        # here, where the tensors of the failed step are gone
+        raise EngineError(_advice(args))
 
     return call
+
+
+def _advice(args: argparse.Namespace) -> str:
+    """Say which batch would fit where this one did not."""
+    import torch
+
+    from engine.commands.choices import open_device, open_store
+    from engine.commands.finetuning import RECIPE
+    from engine.finetune import recipe_for
+    from engine.jobs.estimate import advice
+
+    given = {name: getattr(args, name) for name in RECIPE if getattr(args, name) is not None}
+    try:
+        device = open_device(args)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        recipe = recipe_for(args.encoder, args.mode, **given)
+        return advice(open_store(args), args.encoder, args.mode, recipe, device)
+    except (EngineError, RuntimeError, MemoryError, OSError):  # not even that can be measured
+        return sentence(MemoryError())
 
 
 def _take_place(args: argparse.Namespace, found: Jobs, job: Job) -> None:
