@@ -49,6 +49,7 @@ def launch(jobs: "Jobs", job: Job, claim: str, place: dict) -> dict:
         ``{"job": number in Slurm}`` for the status.
 
     Raises:
+        UsageError: If there is no Slurm here, or an option is wrong.
         EngineError: If Slurm does not take it.
     """
     if shutil.which("sbatch") is None:

@@ -17,7 +17,6 @@ from engine.jobs import folder as files
 from engine.jobs import local, slurm
 from engine.jobs.changing import tell
 from engine.jobs.jobs import Jobs
-from engine.jobs.standing import read_status
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
