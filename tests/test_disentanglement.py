@@ -1,0 +1,639 @@
+import json
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from fake_encoder import FakeSplit, FakeTask, fake_encoder, fake_split, fake_taus
+from tiny_world import make_world
+from torch.func import jvp
+
+from engine.__main__ import main
+from engine.disentanglement import (
+    XiMap,
+    axis,
+    feature_products,
+    keep_map,
+    kept_map,
+    kept_maps,
+    linearized_diagonal,
+    linearized_map,
+    linearized_matrix,
+    nonlinear_diagonal,
+    nonlinear_map,
+    nonlinear_matrix,
+)
+from engine.disentanglement.distances import (
+    between,
+    bootstrap_counts,
+    interval_of_sum,
+    percentile_interval,
+    wilson_intervals,
+)
+from engine.disentanglement.nonlinear import refining
+from engine.errors import CheckpointError, NonFiniteError, UsageError
+from engine.evaluate import wilson_interval
+from engine.responses import merged_scores, predictions, responses
+from engine.store import Store
+from engine.tasks import load_split, load_task, miniature
+
+NAMES = ("shapes", "colours")
+TASKS = {
+    "shapes": FakeTask(),
+    "colours": FakeTask("colours", ("red", "green", "blue", "grey", "pink")),
+    "signs": FakeTask("signs", ("stop", "go", "yield", "turn")),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Images(FakeSplit):
+    def take(self, n: int) -> "Images":
+        return replace(self, images=self.images[:n], labels=self.labels[:n], digest=f"first {n}")
+
+
+def images_of(task: FakeTask, n: int = 40) -> Images:
+    made = fake_split(task, "test", n)
+    return Images(made.task, made.name, made.images, made.labels, made.digest)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """An encoder, two tasks, strong task vectors, and test images; all in float64."""
+    encoder = fake_encoder(dtype=torch.float64)
+    tasks = {name: TASKS[name] for name in NAMES}
+    splits = {name: images_of(task) for name, task in tasks.items()}
+    return encoder, tasks, fake_taus(encoder, NAMES, scale=0.3), splits
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """The same of three tasks."""
+    encoder = fake_encoder(dtype=torch.float64)
+    splits = {name: images_of(task) for name, task in TASKS.items()}
+    return encoder, TASKS, fake_taus(encoder, TASKS, scale=0.2), splits
+
+
+def scores_of(world, names=None):
+    encoder, tasks, taus, splits = world
+    names = tuple(names or tasks)
+    chosen = {name: taus[name] for name in names}
+    return {name: responses(encoder, tasks[name], splits[name], chosen).scores() for name in names}
+
+
+def slow_features(encoder, taus, split, setting, linear):
+    """Features of a merged model from one pass over the images, with no code of the engine's."""
+    change = {
+        key: sum(setting[name] * taus[name][key] for name in setting) for key in encoder.theta0
+    }
+    x = encoder.preprocess(split.images)
+    if linear:
+        z0, jz = jvp(lambda theta: encoder.features(theta, x), (encoder.theta0,), (change,))
+        return z0 + jz
+    return encoder.features({key: encoder.theta0[key] + change[key] for key in change}, x)
+
+
+def slow_map(world, alphas, linear, apart=lambda p, q: float(p.argmax() != q.argmax())):
+    """Eq. (6) as the obvious loop: four passes a cell, one image's distance after the other."""
+    encoder, tasks, taus, splits = world
+    names = tuple(tasks)
+    terms = {name: np.zeros((len(alphas), len(alphas))) for name in names}
+    for i, first in enumerate(alphas.tolist()):
+        for j, second in enumerate(alphas.tolist()):
+            both = dict(zip(names, (first, second), strict=True))
+            for name in names:
+                head = encoder.head(tasks[name])
+                logits = []
+                for setting in ({name: both[name]}, both):
+                    z = slow_features(encoder, taus, splits[name], setting, linear)
+                    unit = z / z.norm(dim=1, keepdim=True)
+                    logits.append(encoder.logit_scale * (unit @ head.T).detach().numpy())
+                pairs = zip(*logits, strict=True)
+                terms[name][i, j] = np.mean([apart(p, q) for p, q in pairs])
+    return terms
+
+
+def softmax(logits):
+    powers = [math.exp(value - max(logits)) for value in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def slow_tv(first, second):
+    return sum(abs(p - q) for p, q in zip(softmax(first), softmax(second), strict=True)) / 2
+
+
+def slow_kl(first, second):
+    p, q = softmax(first), softmax(second)
+    there = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    return (there + sum(b * math.log(b / a) for a, b in zip(p, q, strict=True))) / 2
+
+
+# the axis, and the order of the cells
+
+
+def test_an_axis_is_symmetric_to_the_bit_and_holds_zero_where_it_is_odd():
+    alphas = axis(21, 3.0)
+    assert torch.equal(alphas, -alphas.flip(0))
+    assert alphas[10] == 0
+    assert axis(20).tolist() == pytest.approx(np.linspace(-3, 3, 20).tolist())
+    assert axis(3, 1.0, low=0.0).tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(("points", "reach"), [(1, 3.0), (20, 0.0), (20, -1.0), (20, math.inf)])
+def test_what_makes_no_axis_is_refused(points, reach):
+    with pytest.raises(UsageError, match="make no grid"):
+        axis(points, reach)
+
+
+@pytest.mark.parametrize("G", [1, 2, 3, 7, 20, 33])
+def test_cells_come_coarse_to_fine_each_once(G):
+    cells = list(refining(G))
+    assert sorted(cells) == [(i, j) for i in range(G) for j in range(G)]
+    if G == 20:  # the corners of the first blocks, before what lies between
+        assert cells[:4] == [(0, 0), (0, 8), (0, 16), (8, 0)]
+        assert cells[9] == (0, 4)
+
+
+# the definition
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_every_cell_is_what_a_plain_loop_of_passes_gives(world, linear):
+    alphas = axis(5, 2.0)
+    expected = slow_map(world, alphas, linear)
+    if linear:
+        found = linearized_map(scores_of(world), NAMES, alphas)
+    else:
+        found = nonlinear_map(*world, alphas, batch=16)
+    for name in NAMES:
+        assert found.xi_task[name].tolist() == expected[name].tolist()
+        assert len(np.unique(expected[name])) > 5
+    assert found.done == 25
+    assert found.exact
+
+
+@pytest.mark.parametrize(("distance", "slow"), [("tv", slow_tv), ("kl", slow_kl)])
+@pytest.mark.parametrize("linear", [False, True])
+def test_logit_distances_are_those_of_true_logits(world, linear, distance, slow):
+    encoder, tasks, taus, splits = world
+    alphas = axis(3, 1.5)
+    expected = slow_map(world, alphas, linear, slow)
+    if linear:
+        readings = {name: responses(encoder, tasks[name], splits[name], taus) for name in NAMES}
+        found = linearized_map(
+            {name: reading.scores() for name, reading in readings.items()},
+            NAMES,
+            alphas,
+            distance=distance,
+            norms={name: feature_products(reading) for name, reading in readings.items()},
+            logit_scale=encoder.logit_scale,
+        )
+    else:
+        found = nonlinear_map(*world, alphas, distance=distance)
+    for name in NAMES:
+        assert found.xi_task[name].numpy() == pytest.approx(expected[name], rel=2e-4, abs=2e-6)
+    assert found.xi[1, 1] == 0
+    assert (found.low <= found.xi).all()
+    assert (found.xi <= found.high).all()
+
+
+@pytest.mark.parametrize("reading", ["nonlinear", "linearized"])
+def test_laws_of_the_map(world, reading):
+    encoder, tasks, taus, splits = world
+    alphas = axis(7, 2.5)
+
+    def measured(names):
+        ordered = [{name: table[name] for name in names} for table in (tasks, taus, splits)]
+        if reading == "nonlinear":
+            return nonlinear_map(encoder, *ordered, alphas)
+        return linearized_map(scores_of((encoder, *ordered)), names, alphas)
+
+    found, turned = measured(NAMES), measured(NAMES[::-1])
+    assert found.xi[3, 3] == 0
+    # a task's own term is 0 where the other alpha is 0, and not elsewhere
+    assert (found.xi_task["shapes"][:, 3] == 0).all()
+    assert (found.xi_task["colours"][3, :] == 0).all()
+    assert found.xi_task["shapes"][3, :].max() > 0
+    assert torch.equal(found.xi, found.xi_task["shapes"] + found.xi_task["colours"])
+    assert found.xi.max() <= 2
+    for name in NAMES:
+        assert torch.equal(turned.xi_task[name], found.xi_task[name].T)
+    back = turned.swapped()
+    assert back.tasks == NAMES
+    for field in ("xi", "low", "high"):
+        assert torch.equal(getattr(back, field), getattr(found, field))
+
+
+@pytest.mark.parametrize("step", [0.25, 1.0])
+def test_the_linearized_map_decides_ties_as_merged_scores_do(step):
+    source = torch.Generator().manual_seed(0)
+    # coarse scores and dyadic alphas: many exact ties, and two classes that are the same
+    scores = {
+        name: (torch.randn(3, 60, 5, generator=source) / step).round() * step for name in NAMES
+    }
+    scores["shapes"][:, :, 4] = scores["shapes"][:, :, 1]
+    alphas = axis(9, 2.0)
+    found = linearized_map(scores, NAMES, alphas)
+    ties = 0
+    for place, name in enumerate(NAMES):
+        for i, first in enumerate(alphas.tolist()):
+            for j, second in enumerate(alphas.tolist()):
+                alone = [first, 0.0] if place == 0 else [0.0, second]
+                merged = merged_scores(scores[name], [first, second])
+                other = predictions(merged_scores(scores[name], alone)) != predictions(merged)
+                assert found.xi_task[name][i, j] == other.double().mean()
+                top = merged.topk(2, dim=1).values
+                ties += int((top[:, 0] == top[:, 1]).sum())
+    assert ties > 1000
+
+
+def test_a_map_of_many_chunks_is_the_map(monkeypatch):
+    source = torch.Generator().manual_seed(1)
+    scores = {name: torch.randn(3, 30, 4, generator=source) for name in NAMES}
+    whole = linearized_map(scores, NAMES, axis(11))
+    monkeypatch.setattr("engine.disentanglement.linearized.CELLS", 1)
+    assert torch.equal(linearized_map(scores, NAMES, axis(11)).xi, whole.xi)
+
+
+def test_planes_of_a_page_are_accepted_as_they_are():
+    planes = np.random.default_rng(0).normal(size=(4, 20, 3)).astype(np.float32)
+    scores = {name: planes[[0, 1, 3]] for name in NAMES}
+    assert linearized_map(scores, NAMES, axis(3)).done == 9
+
+
+# distances and intervals
+
+
+def test_distances_by_hand():
+    classes = torch.tensor([0, 1, 2]), torch.tensor([0, 2, 2])
+    assert between("error", *classes).tolist() == [0, 1, 0]
+    p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1]]).log()
+    assert between("tv", p, q).tolist() == pytest.approx([0.4])
+    # (0.4 log(9/5) + 0.4 log 5) / 2
+    assert between("kl", p, q).tolist() == pytest.approx([0.2 * (math.log(1.8) + math.log(5))])
+    assert between("tv", p, p + 3).tolist() == pytest.approx([0])
+
+
+def test_wilson_intervals_by_hand():
+    low, high = wilson_intervals(torch.tensor([0.5, 0.0, math.nan]), 10)
+    # (0.5 + 0.19208 -+ sqrt(0.025 + 0.0096040) 1.96) / 1.38416
+    assert low[0].item() == pytest.approx(0.2366, abs=1e-4)
+    assert high[0].item() == pytest.approx(0.7634, abs=1e-4)
+    assert low[1] == 0
+    assert high[1].item() == pytest.approx(3.8416 / 13.8416)
+    assert low[2].isnan()
+    assert high[2].isnan()
+
+
+def test_the_interval_of_a_sum_by_hand():
+    terms = [torch.tensor([0.5]), torch.tensor([0.2])]
+    bounds = [[torch.tensor([x]) for x in pair] for pair in ((0.2, -0.2), (0.8, 1.0))]
+    low, high = interval_of_sum(terms, *bounds)
+    assert low.item() == pytest.approx(0.7 - 0.5)
+    assert high.item() == pytest.approx(0.7 + math.sqrt(0.09 + 0.64))
+
+
+def test_bootstrap_samples_draw_every_image_as_often():
+    counts = bootstrap_counts(50, seed=0)
+    assert (counts.sum(dim=1) == 50).all()
+    assert counts.mean().item() == 1
+    assert not torch.equal(counts, bootstrap_counts(50, seed=1))
+    low, high = percentile_interval(torch.arange(201, dtype=torch.float64))
+    assert (low.item(), high.item()) == (5, 195)
+
+
+def test_intervals_of_a_map_are_wilsons(world):
+    found = nonlinear_map(*world, axis(3))
+    share = float(found.xi_task["shapes"][0, 0])
+    expected = wilson_interval(round(share * 40), 40)
+    assert found.low_task["shapes"][0, 0].item() == expected[0]
+    assert found.high_task["shapes"][0, 0].item() == expected[1]
+
+
+# stopping, keeping
+
+
+class Stop(Exception):
+    """Stands for a cancelled or killed run."""
+
+
+def stop_after(cells):
+    def progress(found, done, total):
+        assert found.done == done
+        assert total == 25
+        if done == cells:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("distance", ["error", "tv"])
+def test_a_killed_run_goes_on_where_it_was(world, store, monkeypatch, distance):
+    alphas = axis(5)
+    whole = nonlinear_map(*world, alphas, distance=distance)
+    states = {"load_state": store.load_state, "save_state": store.save_state}
+    with pytest.raises(Stop):
+        nonlinear_map(*world, alphas, distance=distance, progress=stop_after(7), **states)
+    cells = []
+    again = nonlinear_map(
+        *world, alphas, distance=distance, progress=lambda _, done, __: cells.append(done), **states
+    )
+    assert cells == list(range(8, 26))
+    for field in ("xi", "low", "high"):
+        assert torch.equal(getattr(again, field), getattr(whole, field))
+
+
+def test_another_question_does_not_take_up_a_state(world, store):
+    states = {"load_state": store.load_state, "save_state": store.save_state}
+    with pytest.raises(Stop):
+        nonlinear_map(*world, axis(5), progress=stop_after(7), **states)
+    cells = []
+    nonlinear_map(
+        *world, axis(5), images=20, progress=lambda _, done, __: cells.append(done), **states
+    )
+    assert cells[0] == 1
+
+
+def test_a_map_far_from_done_has_nan_where_it_is_not(world):
+    seen = []
+    nonlinear_map(*world, axis(5), progress=lambda found, done, total: seen.append(found))
+    assert [found.done for found in seen] == list(range(1, 26))
+    assert int(seen[0].low.isnan().sum()) == 24
+    assert seen[0].to_json()["xi"][1][1] is None
+    json.dumps(seen[0].to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("distance", ["error", "kl"])
+def test_a_kept_map_comes_back_in_either_order(world, store, distance):
+    found = nonlinear_map(*world, axis(4), distance=distance)
+    keep_map(store, "a key", found)
+    assert kept_map(store, "another key", NAMES) is None
+    same, turned = kept_map(store, "a key", NAMES), kept_map(store, "a key", NAMES[::-1])
+    for field in ("xi", "low", "high"):
+        assert torch.equal(getattr(same, field), getattr(found, field))
+        assert torch.equal(getattr(turned, field), getattr(found, field).T)
+    assert turned.tasks == NAMES[::-1]
+    assert torch.equal(turned.low_task["shapes"], found.low_task["shapes"].T)
+    for field in ("n", "distance", "exact", "encoder", "splits", "taus", "mode"):
+        assert getattr(same, field) == getattr(found, field)
+    listed = kept_maps(store, found.encoder_digest, found.taus, distance)
+    assert [item.tasks for item in listed] == [NAMES]
+    assert kept_maps(store, found.encoder_digest, {"shapes": "0" * 64}, distance) == []
+
+
+def test_an_unfinished_map_is_not_kept(world, store):
+    seen = []
+    nonlinear_map(*world, axis(3), progress=lambda found, done, total: seen.append(found))
+    with pytest.raises(ValueError, match="of 1 cells of 9"):
+        keep_map(store, "key", seen[0])
+
+
+def test_a_kept_map_without_its_parts_is_refused(world):
+    tensors, meta = nonlinear_map(*world, axis(3)).to_tensors()
+    with pytest.raises(CheckpointError, match="lacks 'tasks'"):
+        XiMap.from_tensors(tensors, {key: meta[key] for key in meta if key != "tasks"})
+    with pytest.raises(CheckpointError, match="does not fit its axes"):
+        XiMap.from_tensors({**tensors, "alphas": axis(4)}, meta)
+
+
+# summaries
+
+
+def test_the_share_of_the_box_by_hand(world):
+    found = linearized_map(scores_of(world), NAMES, axis(3, 1.0))
+    known = replace(
+        found,
+        xi_task={
+            "shapes": torch.tensor([[9, 9, 9], [9, 0.0, 0.1], [9, 0.3, math.nan]]),
+            "colours": torch.zeros(3, 3),
+        },
+    )
+    assert known.box_share(0.1 + 1e-6) == (pytest.approx(2 / 3), 3)
+    assert known.box_share(0.05, box=(-1.0, -0.5)) == (0.0, 1)
+    share, cells = known.box_share(box=(5.0, 6.0))
+    assert math.isnan(share)
+    assert cells == 0
+
+
+@pytest.mark.parametrize("reading", ["nonlinear", "linearized"])
+def test_the_matrix_has_the_cells_of_the_maps(everything, reading):
+    encoder, tasks, taus, splits = everything
+    names, scores = tuple(tasks), scores_of(everything)
+    if reading == "linearized":
+        matrix = linearized_matrix(scores, names, 1.5)
+    else:
+        matrix = nonlinear_matrix(*everything, 1.5)
+    assert matrix.terms.diagonal().isnan().all()
+    assert matrix.to_json()["xi"][0][0] is None
+    for a in range(3):
+        for b in range(a + 1, 3):
+            pair = (names[a], names[b])
+            if reading == "linearized":
+                planes = {name: scores[name][[0, 1 + a, 1 + b]] for name in pair}
+                found = linearized_map(planes, pair, axis(3, 1.5))
+            else:
+                parts = ({name: table[name] for name in pair} for table in (tasks, taus, splits))
+                found = nonlinear_map(encoder, *parts, axis(3, 1.5))
+            assert matrix.xi[a, b] == matrix.xi[b, a] == found.xi[2, 2]
+            assert matrix.terms[b, a] == found.xi_task[names[b]][2, 2]
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_diagonal_is_that_of_a_plain_loop(everything, linear):
+    encoder, tasks, taus, splits = everything
+    alphas = axis(3, 1.0)
+    if linear:
+        found = linearized_diagonal(scores_of(everything), tuple(tasks), alphas)
+    else:
+        found = nonlinear_diagonal(*everything, alphas)
+    for place, alpha in enumerate(alphas.tolist()):
+        for name in tasks:
+            head = encoder.head(tasks[name])
+            alone, merged = (
+                (slow_features(encoder, taus, splits[name], setting, linear) @ head.T).argmax(1)
+                for setting in ({name: alpha}, dict.fromkeys(tasks, alpha))
+            )
+            assert found.xi_task[name][place] == (alone != merged).double().mean()
+    assert found.xi[1] == 0
+    assert found.xi[2] > 0
+
+
+# what is refused, in one sentence
+
+
+def refused(world, **changes):
+    encoder, tasks, taus, splits = world
+    parts = {"tasks": tasks, "taus": taus, "splits": splits, **changes}
+    return nonlinear_map(encoder, *(parts[key] for key in ("tasks", "taus", "splits")), axis(3))
+
+
+def test_nan_in_a_task_vector_is_refused(world):
+    broken = {key: value.clone() for key, value in world[2]["shapes"].items()}
+    next(iter(broken.values())).view(-1)[0] = math.nan
+    with pytest.raises(NonFiniteError, match=r"task vector of shapes: .* holds 1 NaN"):
+        refused(world, taus={**world[2], "shapes": broken})
+
+
+def test_more_classes_than_the_task_has_are_refused(world):
+    split = world[3]["shapes"]
+    with pytest.raises(UsageError, match="has 5 classes, but the task names 3"):
+        refused(world, splits={**world[3], "shapes": replace(split, labels=split.labels + 2)})
+
+
+def test_an_empty_split_is_refused(world):
+    with pytest.raises(UsageError, match="test split of colours is empty"):
+        refused(world, splits={**world[3], "colours": images_of(TASKS["colours"], 0)})
+    with pytest.raises(UsageError, match="no images of shapes"):
+        linearized_map({name: torch.zeros(3, 0, 4) for name in NAMES}, NAMES, axis(3))
+
+
+def test_equal_tasks_are_refused(world):
+    with pytest.raises(UsageError, match="two different tasks, got shapes and shapes"):
+        linearized_map(scores_of(world), ("shapes", "shapes"), axis(3))
+    with pytest.raises(UsageError, match="two different tasks, got shapes;"):
+        refused(world, tasks={"shapes": TASKS["shapes"]})
+
+
+def test_unusable_scores_are_refused(world):
+    scores = scores_of(world)
+    with pytest.raises(UsageError, match=r"scores of shapes have shape \(2, 40, 3\)"):
+        linearized_map({**scores, "shapes": scores["shapes"][:2]}, NAMES, axis(3))
+    with pytest.raises(NonFiniteError, match="class scores of shapes"):
+        linearized_map({**scores, "shapes": scores["shapes"] * math.nan}, NAMES, axis(3))
+    with pytest.raises(UsageError, match="needs true logits"):
+        linearized_map(scores, NAMES, axis(3), distance="tv")
+    norms = {name: torch.zeros(40, 2, 2) for name in NAMES}
+    with pytest.raises(UsageError, match="feature products of shapes have shape"):
+        linearized_map(scores, NAMES, axis(3), distance="kl", norms=norms, logit_scale=1.0)
+    with pytest.raises(UsageError, match="no distance 'cosine'"):
+        linearized_map(scores, NAMES, axis(3), distance="cosine")
+    with pytest.raises(UsageError, match="must ascend"):
+        linearized_map(scores, NAMES, axis(3).flip(0))
+
+
+# the verb
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A cache with a tiny miniature, and small test splits; nothing embedded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.store.ROOT", tmp_path_factory.mktemp("checkout"))
+        patch.setitem(miniature.SIZES, "test", 60)
+        folder = tmp_path_factory.mktemp("cache")
+        make_world(folder, tasks=("signs", "handwriting", "letters"))
+        yield folder
+
+
+@pytest.fixture
+def ask(home, capsys):
+    def asked(*words):
+        capsys.readouterr()
+        assert main(["disentanglement", *words, "--cache", str(home), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return asked
+
+
+PAIR = ("--tasks", "signs", "handwriting", "--grid", "3", "--range", "1")
+
+
+@pytest.mark.parametrize("mode", ["nonlinear", "posthoc", "linear"])
+def test_the_verb_prints_a_map(ask, mode):
+    found = ask(*PAIR, "--mode", mode)
+    assert list(found)[:5] == ["alphas", "xi", "xi_task", "n", "exact"]
+    assert found["alphas"] == [-1, 0, 1]
+    assert found["n"] == {"signs": 60, "handwriting": 60}
+    assert found["exact"] is True
+    assert found["tasks"] == ["signs", "handwriting"]
+    assert found["xi"][1][1] == 0
+    assert [row[1] for row in found["xi_task"]["signs"]] == [0, 0, 0]
+    assert max(map(max, found["xi"])) > 0
+
+
+def test_the_verb_keeps_a_nonlinear_map(ask, home, monkeypatch):
+    first = ask(*PAIR, "--images", "30")
+    assert not list((home / "state").glob("xi-*"))
+
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("engine.disentanglement.keeping.nonlinear_map", never)
+    assert ask(*PAIR, "--images", "30") == first
+    turned = ask("--tasks", "handwriting", "signs", *PAIR[3:], "--images", "30")
+    assert turned["tasks"] == ["handwriting", "signs"]
+    assert turned["xi"][0][2] == first["xi"][2][0]
+
+
+def test_the_verb_agrees_with_itself(ask):
+    words = ("--tasks", "signs", "handwriting", "letters")
+    for mode in ("nonlinear", "posthoc"):
+        matrix = ask(*words, "--mode", mode, "--matrix", "--alpha", "1")
+        maps = ask(*words, "--mode", mode, "--all-pairs", "--grid", "3", "--range", "1")["maps"]
+        assert [item["tasks"] for item in maps] == [
+            ["signs", "handwriting"],
+            ["signs", "letters"],
+            ["handwriting", "letters"],
+        ]
+        assert matrix["xi"][0][2] == maps[1]["xi"][2][2]
+        pair = ask(*PAIR, "--mode", mode, "--diagonal")
+        assert pair["xi"] == [maps[0]["xi"][k][k] for k in range(3)]
+
+
+@pytest.mark.parametrize("mode", ["nonlinear", "linear"])
+def test_the_verb_knows_other_distances(ask, mode):
+    found = ask(*PAIR, "--mode", mode, "--distance", "tv")
+    assert found["distance"] == "tv"
+    assert found["xi"][1][1] == 0
+    assert 0 < found["xi"][0][2] < 2
+
+
+def test_bfloat16_says_that_it_is_not_exact(ask):
+    found = ask(*PAIR, "--precision", "bfloat16")
+    assert found["exact"] is False
+    assert "of 600 predictions" in found["note"]
+    assert ask(*PAIR)["exact"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "signs"], "two different tasks, got signs"),
+        (["--tasks", "signs", "signs"], "two different tasks, got signs and signs"),
+        ([], "two different tasks, got none"),
+        (["--matrix", "--diagonal"], "--matrix and --diagonal are different questions"),
+        (["--matrix", "--distance", "tv"], "--matrix knows the distance error alone"),
+        ([*PAIR, "--alpha", "1"], "--alpha belongs to --matrix"),
+        (["--tasks", "signs", "letters", "--grid", "1"], "make no grid"),
+    ],
+)
+def test_the_verb_refuses_in_one_sentence(home, capsys, words, said):
+    assert main(["disentanglement", *words, "--cache", str(home)]) == 2
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_the_verb_reads_plainly(home, capsys):
+    assert main(["disentanglement", *PAIR, "--mode", "posthoc", "--cache", str(home)]) == 0
+    out = capsys.readouterr().out
+    assert "alpha of signs downwards" in out
+    assert "read posthoc, distance error, n 60 and 60, exact" in out
+
+
+def test_the_tiny_encoders_fast_map_is_the_loop(home):
+    from engine.encoders import load_encoder
+
+    store = Store(home)
+    encoder, names = load_encoder("miniature", store), ("signs", "letters")
+    tasks = {name: load_task(name) for name in names}
+    splits = {name: load_split(task, "test", 32, store) for name, task in tasks.items()}
+    taus = {
+        name: store.get(store.find("checkpoint", task=name, mode="nonlinear")[0]) for name in names
+    }
+    found, expected = (
+        nonlinear_map(encoder, tasks, taus, splits, axis(3, 1.0)),
+        slow_map((encoder, tasks, taus, splits), axis(3, 1.0), linear=False),
+    )
+    for name in names:
+        assert found.xi_task[name].tolist() == expected[name].tolist()
