@@ -79,8 +79,9 @@ def keep_map(store: Store, key: str, found: XiMap, **about: object) -> Entry:
     if found.done < cells:
         raise ValueError(f"got a map of {found.done} cells of {cells}, expected a finished one")
     tensors, meta = found.to_tensors()
-    # the keys that every result has; "record" is what is asked of all of them
-    said = {"what": WHAT, "key": key, "record": {"images": dict(found.n)}}
+    ends = found.alphas[[0, -1]].tolist()
+    record = {"images": dict(found.n), "cells": cells, "alphas": ends}  # what it answers, briefly
+    said = {"what": WHAT, "key": key, "record": record}
     return store.put("result", tensors, {**meta, **said, **about, **provenance()})
 
 
