@@ -283,7 +283,7 @@ def _view(values: Tensor, offset: Any, shape: tuple, stride: tuple) -> Tensor:
     """
     if len(shape) != len(stride) or len(shape) > 8 or values.ndim != 1:
         raise ValueError("a tensor is not described as torch does")
-    shape, stride = tuple(map(_count, shape)), tuple(map(_count, stride))
+    shape, stride = tuple(map(count, shape)), tuple(map(count, stride))
     last = count(offset) + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     empty = 0 in shape
     if not empty and (last >= values.numel() or math.prod(shape) > values.numel()):
