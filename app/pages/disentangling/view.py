@@ -1,0 +1,119 @@
+"""What the Disentanglement page shows, and how a click changes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import streamlit as st
+
+from app import state
+from app.compute.disentanglement import Map, Vectors
+
+CHART_HEIGHT = 400
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Everything chosen.
+
+    Attributes:
+        tasks: The pair.
+        titles: What a reader sees of it.
+        alphas: In force, in the order of the pair.
+        axis: Alphas of both axes.
+        limits: Their ends.
+        distance: "error", "tv" or "kl".
+        threshold: Of the share of the search box.
+        images: Images a task of forward passes to be started.
+        visitor: Who starts background work.
+    """
+
+    tasks: tuple[str, str]
+    titles: tuple[str, str]
+    alphas: tuple[float, float]
+    axis: np.ndarray
+    limits: tuple[float, float]
+    distance: str
+    threshold: float
+    images: int
+    visitor: str
+
+    @property
+    def grid(self) -> int:
+        """Points an axis."""
+        return len(self.axis)
+
+    def request(self, vectors: Vectors) -> tuple:
+        """Name the forward passes that this view would start."""
+        asked = (self.tasks, self.grid, self.limits, self.distance, self.images)
+        return (vectors.encoder_digest, vectors.digests, *asked)
+
+
+@dataclass(eq=False)
+class Cell:
+    """One reading's place in a row of maps: a map, work that makes it, or why there is none."""
+
+    vectors: Vectors | None
+    found: Map | None = None
+    works: list = field(default_factory=list)
+    why: str = ""
+
+
+def set_alphas(alphas: Mapping[str, float]) -> None:
+    """Set alphas everywhere: here, on the sliders of Merge, in both addresses.
+
+    Args:
+        alphas: By task; may lie outside of Merge's sliders, which then stand at their ends.
+    """
+    held = st.session_state.get(state.XI_ALPHAS, {})
+    st.session_state[state.XI_ALPHAS] = {**held, **alphas}
+    there = st.session_state.get(state.MERGE_INITIAL, {})
+    clipped = state.merge_alphas(list(alphas), list(alphas.values()))
+    st.session_state[state.MERGE_INITIAL] = {**there, **clipped}
+    st.session_state[state.MERGE_REVISION] = st.session_state.get(state.MERGE_REVISION, 0) + 1
+
+
+def pick_cell(key: str, tasks: tuple[str, str], mode: str | None) -> None:
+    """Take over a click on a map.
+
+    Args:
+        key: Of the figure.
+        tasks: Whose alphas its axes are.
+        mode: The reading clicked on; None where it is none.
+    """
+    point = state.clicked(st.session_state.get(key))
+    if point is None:
+        return
+    set_alphas({
+        task: round(float(point[side]), 9) + 0.0 for task, side in zip(tasks, "xy", strict=True)
+    })
+    if mode is not None:
+        st.session_state[state.XI_READING] = mode
+
+
+def pick_pair(key: str, names: tuple[str, ...]) -> None:
+    """Take over a click on the matrix of pairs: the maps show that pair.
+
+    Args:
+        key: Of the figure.
+        names: Of the tasks, in the order of the matrix.
+    """
+    point = state.clicked(st.session_state.get(key))
+    if point is None:
+        return
+    carried = point["customdata"]
+    a, b = (
+        int(carried[k] if not isinstance(carried, Mapping) else carried[str(k)]) for k in (0, 1)
+    )
+    st.session_state[state.XI_FIRST], st.session_state[state.XI_SECOND] = names[a], names[b]
+
+
+def kind(found: Map) -> str:
+    """Say whether a map is exact, and on how many images."""
+    counts = " + ".join(f"{n:,}" for n in found.n)
+    return f"{'exact' if found.exact else 'approximate'}, n = {counts}"
+
+
+def plain(title: str) -> str:
+    """Return a title without what Plotly would read as its own signs."""
+    return "".join(" " if letter in "{}%<>&" else letter for letter in title)
