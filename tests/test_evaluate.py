@@ -264,7 +264,7 @@ def test_addition_refuses_what_does_not_fit(taus):
         addition(ENCODER, "linear", TASKS, {}, *splits)
     with pytest.raises(ValueError, match="got mode 'lora'"):
         addition(ENCODER, "lora", TASKS, taus["linear"], *splits)
-    with pytest.raises(ValueError, match="method is 'max'"):
+    with pytest.raises(ValueError, match="got 'max', expected one of sum, mean"):
         run(taus, "linear", convention="max")
 
 

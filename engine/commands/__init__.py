@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import keyword
 from collections.abc import Sequence
 
 # verb -> the module of its function, which has the verb's name; imported only when called,
@@ -14,9 +15,12 @@ GROUPS = {
     "finetune": "finetuning",
     "evaluate": "measuring",
     "addition": "measuring",
+    "negation": "negating",
     "disentanglement": "disentangling",
     "merge": "exporting",
     "embed": "exporting",
+    "import": "exchanging",
+    "export": "exchanging",
     "jobs": "jobs",
 }
 
@@ -33,7 +37,9 @@ def call(args: argparse.Namespace, words: Sequence[str]) -> tuple[dict, str]:
     """
     group = "jobs" if (later := is_for_later(args)) else GROUPS[args.verb]
     module = importlib.import_module(f"engine.commands.{group}")
-    return module.submit(args, words) if later else getattr(module, args.verb)(args)
+    # a word of Python's own cannot name a function
+    name = f"{args.verb}_" if keyword.iskeyword(args.verb) else args.verb
+    return module.submit(args, words) if later else getattr(module, name)(args)
 
 
 def is_for_later(args: argparse.Namespace) -> bool:

@@ -15,9 +15,11 @@ from engine.commands.choices import (
     read_alphas,
     read_taus,
 )
+from engine.commands.directions import prepared, read_options
 from engine.commands.printing import Outcome, megabytes, table
 from engine.encoders import load_encoder
 from engine.errors import MissingDataError, UsageError
+from engine.evaluate import MERGED
 from engine.merging import share
 from engine.merging.weights import merged_tensors
 from engine.provenance import provenance
@@ -38,7 +40,7 @@ def merge(args: argparse.Namespace) -> Outcome:
 
     Args:
         args: With ``encoder``, ``mode``, ``tasks``, ``alpha`` or ``alphas``, ``convention``,
-            ``out`` and ``cache``.
+            ``method``, ``option``, ``out`` and ``cache``.
 
     Returns:
         Where the file is, what it holds and what it was made of.
@@ -64,7 +66,13 @@ def merge(args: argparse.Namespace) -> Outcome:
     encoder = load_encoder(args.encoder, store)
     entries = [find_checkpoint(store, encoder, t, args.mode) for t in tasks if alphas[t.name] != 0]
     taus = read_taus(store, encoder, entries)
-    tensors = merged_tensors(encoder, args.mode, taus, alphas)
+    direction = prepared(args, taus) if taus else None
+    if direction is not None:
+        if args.alpha is None:
+            raise UsageError(f"{args.method} makes one direction: say how far with --alpha 1")
+        tensors = merged_tensors(encoder, args.mode, {MERGED: direction}, {MERGED: args.alpha})
+    else:
+        tensors = merged_tensors(encoder, args.mode, taus, alphas)
     record = {
         "out": str(out.absolute()),
         "contents": "theta" if args.mode == "nonlinear" else "tau",
@@ -73,6 +81,8 @@ def merge(args: argparse.Namespace) -> Outcome:
         "mode": args.mode,
         "trained": TRAINED[args.mode],
         "convention": args.convention,
+        "method": args.method or args.convention,
+        "options": read_options(args),
         "alphas": typed,
         "factor": factor,
         "checkpoints": {entry.meta["task"]: entry.digest for entry in entries},
@@ -124,7 +134,7 @@ def embed(args: argparse.Namespace) -> Outcome:
     """
     store = open_store(args)
     folder = Path(args.to).expanduser().absolute() if args.to else default_store().embedded
-    chosen = choose_entries(Store(store.home), args.encoders, args.kinds)
+    chosen = choose_entries(Store(store.home, folder), args.encoders, args.kinds)
     if not chosen:
         raise MissingDataError(f"nothing to embed in {store.home}; train first")
     target = Store(folder)
@@ -164,7 +174,7 @@ def choose_entries(store: Store, encoders: list[str], kinds: list[str]) -> list[
     """Choose what is worth embedding.
 
     Args:
-        store: The home store alone.
+        store: The home store, and the folder to embed in: results may rest on what is there.
         encoders: Names of encoders.
         kinds: Kinds of entries.
 
@@ -175,9 +185,7 @@ def choose_entries(store: Store, encoders: list[str], kinds: list[str]) -> list[
     """
     newest: dict[tuple, Entry] = {}
     for kind in ("encoder", "checkpoint", "responses", "result"):
-        # newest first; among responses to one split, those to the most task vectors
-        found = sorted(store.find(kind), key=lambda entry: -len(entry.meta.get("taus", ())))
-        for entry in found:
+        for entry in sorted(store.find(kind), key=_width):  # newest first among equals
             if _label(entry)["encoder"] in encoders and _of_the_miniature(entry):
                 key = (kind, *_label(entry).values(), _asked(entry))
                 newest.setdefault(key, entry)
@@ -194,17 +202,26 @@ def _asked(entry: Entry) -> tuple:
     meta = entry.meta
     if entry.kind != "result":
         return (meta.get("key"),)
-    return (meta.get("what"), meta["record"].get("convention"), *sorted(meta["taus"]))
+    asked = (meta.get("what"), meta.get("distance"), meta["record"].get("convention"))
+    return (*asked, *sorted(meta["taus"]))
+
+
+def _width(entry: Entry) -> tuple[int, int]:
+    """Return a key that puts first what tells most: of the most task vectors, cells and images."""
+    record = entry.meta.get("record", {})
+    passes = record.get("cells", 0) * sum(record.get("images", {}).values())
+    return -len(entry.meta.get("taus", ())), -passes
 
 
 def _of_the_miniature(entry: Entry) -> bool:
     """Return whether an entry is about the miniature's own tasks, and no trial on a part of them.
 
-    A task of the user's lies at a path of one machine and stays out of the repository.
+    A task of the user's lies at a path of one machine and stays out of the repository, and so does
+    a checkpoint that was brought from elsewhere.
     """
     meta = entry.meta
     if entry.kind == "checkpoint":
-        return meta.get("task_source") == "miniature"
+        return meta.get("task_source") == "miniature" and "origin" not in meta
     if entry.kind == "responses":
         return bool(meta.get("taus")) and meta.get("task") in (*TASKS, CONTROL)
     return meta.get("record", {}).get("limit") is None

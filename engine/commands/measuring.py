@@ -13,6 +13,7 @@ from engine.commands.choices import (
     read_alphas,
     read_taus,
 )
+from engine.commands.directions import prepared, read_options, responding
 from engine.commands.printing import Outcome, paced, percent, table
 from engine.commands.stopping import counter
 from engine.encoders import Encoder
@@ -155,8 +156,8 @@ def addition(args: argparse.Namespace) -> Outcome:
     is maximised over alpha on validation; everything is then measured once on test.
 
     Args:
-        args: With ``encoder``, ``mode``, ``tasks``, ``convention``, ``limit``, ``force``,
-            ``device``, ``threads`` and ``cache``.
+        args: With ``encoder``, ``mode``, ``tasks``, ``convention``, ``method``, ``option``,
+            ``limit``, ``force``, ``device``, ``threads`` and ``cache``.
 
     Returns:
         The keys of ``ANSWER``, then what made them.
@@ -182,6 +183,7 @@ def addition(args: argparse.Namespace) -> Outcome:
         mode=args.mode,
         convention=args.convention,
         limit=args.limit,
+        **({"method": args.method, "options": read_options(args)} if args.method else {}),
     )
     kept = store.find("result", what="addition", key=key)
     if kept and not args.force:
@@ -209,7 +211,7 @@ def _measured_addition(
 ) -> dict:
     """Return the answer, measured now."""
     taus = read_taus(store, encoder, list(entries.values()))
-    respond = remembered_responses(store, encoder, entries, taus, args.mode)
+    direction = prepared(args, taus)
     record = run_addition(
         encoder,
         args.mode,
@@ -218,12 +220,15 @@ def _measured_addition(
         {name: load(task, "validation") for name, task in tasks.items()},
         {name: load(task, "test") for name, task in tasks.items()},
         convention=args.convention,
-        respond=respond,
+        direction=direction,
+        respond=responding(store, encoder, entries, taus, args.mode, direction),
         progress=counter(f"addition {args.mode}", "settings"),
     )
     return {
         **{name: record[name] for name in ANSWER},
         **record,
+        "method": args.method or args.convention,
+        "options": read_options(args),
         "limit": args.limit,
         "seeds": {name: entry.meta.get("seed") for name, entry in entries.items()},
         "checkpoints": {name: entry.digest for name, entry in entries.items()},
@@ -257,7 +262,8 @@ def _answered(record: dict, names: list[str]) -> Outcome:
     ))
     text = table(("task", "zero-shot", "single", "merged", "n"), rows)
     told = (
-        f"{record['encoder']}, read {record['mode']}, {record['convention']}: alpha "
+        f"{record['encoder']}, read {record['mode']}, "
+        f"{record.get('method', record['convention'])}: alpha "
         f"{record['alpha']:g} chosen on validation; normalized {percent(record['normalized'])} % "
         f"(Eq. 7); {'test' if record['limit'] is None else 'first test images'}, exact"
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from engine.commands.arguments import OneSentenceParser, alpha_of_task, finite, positive
 
 MODES = ("nonlinear", "posthoc", "linear")
+METHODS = ("ties", "dare", "breadcrumbs", "consensus", "tsv", "iso-c", "iso-cts", "lines")
 PAPER = "Equations: Task Arithmetic in the Tangent Space, arXiv:2305.12827."
 
 
@@ -55,6 +56,13 @@ def _background(verb: argparse.ArgumentParser) -> None:
         "--background", action="store_true", help='queue it and print {"job": ID}; see: jobs --help'
     )
     later.add_argument("--on", choices=("local", "slurm"), help="where (default: local)")
+    later.add_argument(
+        "--slurm",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="for --on slurm: partition=, minutes=, gpus=, cpus=, memory_gb=, array=, or any option "
+        "of sbatch, as in constraint=a100; docs/jobs.md says where defaults lie",
+    )
     later.add_argument("--priority", type=int, default=0, metavar="N", help="higher first")
     later.add_argument(
         "--after", nargs="+", default=(), metavar="ID", help="jobs that must be done before"
@@ -102,6 +110,23 @@ def _merging(verb: argparse.ArgumentParser) -> None:
         choices=("sum", "mean"),
         default="sum",
         help="sum: alpha as it is (Eq. 1); mean: every alpha divided by the number of tasks",
+    )
+
+
+def _method(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--method",
+        choices=METHODS,
+        metavar="M",
+        help=f"merge by another method than the sum: {', '.join(METHODS)}",
+    )
+    verb.add_argument(
+        "--option",
+        nargs="+",
+        type=alpha_of_task,
+        metavar="NAME=X",
+        default=[],
+        help="hyper-parameters of the method, as in density=0.1",
     )
 
 
@@ -267,6 +292,35 @@ def _declare_addition(verbs) -> None:
     _mode(verb)
     _tasks(verb)
     _merging(verb)
+    _method(verb)
+    verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a split only")
+    verb.add_argument("--force", action="store_true", help="measure again what is kept")
+    _device(verb)
+
+
+def _declare_negation(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "negation",
+        "run the task negation benchmark: forget a task, keep the control task",
+        "for each task t the alpha in 0, 0.05 .. 1 that minimises, on validation,"
+        "\nacc_t[f(x; theta_0 - alpha tau_t)] while the control task keeps 95 % of its accuracy;"
+        "\nf is f_lin of Eq. 3 for posthoc and linear. The answer is kept.",
+        "negation --mode linear --json",
+    )
+    _encoder(verb)
+    _mode(verb)
+    _tasks(verb)
+    verb.add_argument(
+        "--control", default="objects", metavar="T", help="task to keep (default: objects)"
+    )
+    verb.add_argument(
+        "--keep",
+        type=finite,
+        default=0.95,
+        metavar="X",
+        help="share of the control accuracy that must be left (default: 0.95)",
+    )
     verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a split only")
     verb.add_argument("--force", action="store_true", help="measure again what is kept")
     _device(verb)
@@ -331,6 +385,7 @@ def _declare_merge(verbs) -> None:
     _tasks(verb)
     _alphas(verb)
     _merging(verb)
+    _method(verb)
     verb.add_argument("--out", required=True, metavar="FILE.safetensors")
 
 
@@ -378,6 +433,59 @@ def _declare_jobs(verbs) -> None:
     verb.add_argument("--claim", help=argparse.SUPPRESS)
 
 
+def _declare_import(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "import",
+        "bring a checkpoint of your own into the store as a task vector",
+        "tau = theta - theta_0, the task vector of Eq. 1. Known by content: open_clip state dicts,"
+        "\nHugging Face CLIP vision models, the tangent-space paper's checkpoints (pickled modules"
+        "\nand linear ones), peft LoRA folders, task vectors of ours. No code in a file is run.",
+        "import finetuned.safetensors --encoder ViT-B-32-quickgelu:openai --task signs",
+    )
+    verb.add_argument("path", metavar="PATH", help="a file, or a Hugging Face or peft folder")
+    _encoder(verb)
+    verb.add_argument("--task", required=True, metavar="T", help="whose task vector it is")
+    verb.add_argument(
+        "--mode",
+        choices=("nonlinear", "linear"),
+        help="how it was trained (default: what the file says, else nonlinear)",
+    )
+    verb.add_argument(
+        "--zeroshot", metavar="PATH", help="the pre-trained weights it was fine-tuned from"
+    )
+    verb.add_argument(
+        "--measure", action="store_true", help="also measure it alone, on validation and test"
+    )
+    _device(verb)
+
+
+def _declare_export(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "export",
+        "write a merged model or a task vector for others to load, and read it back",
+        "open_clip: as merge writes it, Eq. 1. huggingface: theta_0 + sum_t alpha_t tau_t, Eq. 1,"
+        "\nas a folder with a model card that transformers loads as CLIPVisionModelWithProjection"
+        "\nor CLIPVisionModel. vector: sum_t alpha_t tau_t alone, which import reads again.",
+        "export --as huggingface --tasks handwriting signs --alpha 0.3 --out merged",
+    )
+    verb.add_argument(
+        "--as",
+        dest="format",
+        required=True,
+        choices=("open_clip", "huggingface", "vector"),
+        help="open_clip and vector: a safetensors file; huggingface: a folder",
+    )
+    _encoder(verb)
+    _mode(verb)
+    _tasks(verb)
+    _alphas(verb)
+    _merging(verb)
+    verb.add_argument("--out", required=True, metavar="PATH")
+    verb.set_defaults(method=None, option=[])
+
+
 Declare = Callable[[argparse._SubParsersAction], None]
 LISTINGS: tuple[Declare, ...] = (
     _declare_encoders,
@@ -386,5 +494,10 @@ LISTINGS: tuple[Declare, ...] = (
     _declare_jobs,
 )
 TRAININGS: tuple[Declare, ...] = (_declare_pretrain, _declare_finetune)
-MEASURES: tuple[Declare, ...] = (_declare_evaluate, _declare_addition, _declare_disentanglement)
-EXPORTS: tuple[Declare, ...] = (_declare_merge, _declare_embed)
+MEASURES: tuple[Declare, ...] = (
+    _declare_evaluate,
+    _declare_addition,
+    _declare_negation,
+    _declare_disentanglement,
+)
+EXPORTS: tuple[Declare, ...] = (_declare_merge, _declare_embed, _declare_import, _declare_export)

@@ -1,6 +1,6 @@
-"""Measures on labelled splits: accuracy and its interval, task addition, the search for alpha."""
+"""Measures on labelled splits: accuracy, task addition and negation, the search for alpha."""
 
-from engine.evaluate.addition import ALPHAS, addition
+from engine.evaluate.addition import ALPHAS, MERGED, addition
 from engine.evaluate.measures import (
     accuracy,
     confusion,
@@ -10,15 +10,19 @@ from engine.evaluate.measures import (
     normalized_accuracy,
     wilson_interval,
 )
+from engine.evaluate.negation import KEEP, negation
 from engine.evaluate.search import search_alpha, search_alphas
 
 __all__ = [
     "ALPHAS",
+    "KEEP",
+    "MERGED",
     "accuracy",
     "addition",
     "confusion",
     "evaluate_nonlinear",
     "linearized_accuracy",
+    "negation",
     "nonlinear_scores",
     "normalized_accuracy",
     "search_alpha",

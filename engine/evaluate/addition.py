@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.encoders import Encoder
     from engine.tasks import Split, Task
 
+MERGED = "merged direction"  # stands beside the task vectors' names
 ALPHAS = tuple(round(0.05 * k, 2) for k in range(21))
 
 # (coefficients by task, those not named 0; tasks to measure) -> right predictions by task
@@ -32,6 +33,7 @@ def addition(
     test: Mapping[str, "Split"],
     *,
     convention: str = "sum",
+    direction: Mapping[str, Tensor] | None = None,
     alphas: Sequence[float] = ALPHAS,
     batch: int = 250,
     respond: Callable[["Task", "Split"], Responses] | None = None,
@@ -53,6 +55,7 @@ def addition(
         validation: Splits by task name.
         test: Splits by task name.
         convention: "sum", or "mean": alpha / T in the place of alpha.
+        direction: What ``merging.prepare`` made of ``taus``, in the place of their sum.
         alphas: To choose from.
         batch: Images a pass.
         respond: Gives the responses of a split to ``taus``, for instance remembered ones; computed
@@ -78,23 +81,28 @@ def addition(
     names = tuple(taus)
     _check_tasks(names, tasks=tasks, validation=validation, test=test)
     report = _Report(2 * len(names) + len(alphas) + 2, progress)
+    vectors = dict(taus) if direction is None else {**taus, MERGED: direction}
+
+    setting = shared_setting(names, convention)
+    if direction is not None:
+        setting = shared_setting([MERGED], "sum")
 
     def measuring(splits: Mapping[str, "Split"]) -> Measure:
         if mode == "nonlinear":
-            return report.counting(nonlinear_measure(encoder, tasks, taus, splits, batch))
-        ask = respond or (lambda task, split: responses(encoder, task, split, taus, batch))
+            return report.counting(nonlinear_measure(encoder, tasks, vectors, splits, batch))
+        ask = respond or (lambda task, split: responses(encoder, task, split, vectors, batch))
         readings = {name: ask(tasks[name], splits[name]) for name in names}
-        return report.counting(linearized_measure(readings, names))
+        return report.counting(linearized_measure(readings, tuple(vectors)))
 
     n_validation = {name: len(validation[name].labels) for name in names}
-    curve = shared_curve(measuring(validation), n_validation, convention, alphas)
+    curve = shared_curve(measuring(validation), n_validation, setting, alphas)
     alpha = best_of(curve)["alpha"]
     n = {name: len(test[name].labels) for name in names}
     return {
         "encoder": encoder.name,
         "mode": mode,
         "alpha": alpha,
-        **_tested(measuring(test), n, alpha * share(convention, len(names))),
+        **_tested(measuring(test), n, setting(alpha)),
         "validation": curve,
         "n": n,
         "n_validation": n_validation,
@@ -109,25 +117,34 @@ def addition(
     }
 
 
+def shared_setting(names: Sequence[str], convention: str) -> Callable[[float], dict[str, float]]:
+    """Give the coefficients of all task vectors at one slider, alpha or alpha / T each."""
+    factor = share(convention, len(names))
+    return lambda alpha: dict.fromkeys(names, alpha * factor)
+
+
 def shared_curve(
-    measure: Measure, n: Mapping[str, int], convention: str, alphas: Sequence[float]
+    measure: Measure,
+    n: Mapping[str, int],
+    setting: Callable[[float], Mapping[str, float]],
+    alphas: Sequence[float],
 ) -> list[dict]:
     """Measure a merged model at each shared alpha.
 
     Args:
         measure: Counts right predictions.
         n: Images by task; its keys are the tasks merged.
-        convention: "sum" or "mean".
-        alphas: Of the sliders; the coefficient of "mean" is a T-th of them.
+        setting: Gives the coefficients of the task vectors at a shared alpha.
+        alphas: Of the slider.
 
     Returns:
         Entries {"alpha", "absolute", "normalized"}: mean accuracy, and Eq. (7).
     """
-    names, factor = tuple(n), share(convention, len(n))
+    names = tuple(n)
     single = single_accuracies(measure, n)
     curve = []
     for alpha in alphas:
-        counts = measure(dict.fromkeys(names, alpha * factor), names)
+        counts = measure(setting(alpha), names)
         merged = {name: counts[name] / n[name] for name in names}
         curve.append({
             "alpha": float(alpha),
@@ -209,12 +226,12 @@ def nonlinear_measure(
     return measure
 
 
-def _tested(measure: Measure, n: Mapping[str, int], coefficient: float) -> dict:
-    """Return what is measured on test, at one coefficient for every task vector."""
+def _tested(measure: Measure, n: Mapping[str, int], merged: Mapping[str, float]) -> dict:
+    """Return what is measured on test, the merged model at the coefficients given."""
     names = tuple(n)
     counts = {
         "single": {name: measure({name: 1.0}, [name])[name] for name in names},
-        "merged": measure(dict.fromkeys(names, coefficient), names),
+        "merged": measure(merged, names),
         "zeroshot_tasks": measure({}, names),
     }
     table = {

@@ -13,6 +13,7 @@ from engine.evaluate.addition import (
     best_of,
     linearized_measure,
     shared_curve,
+    shared_setting,
     single_accuracies,
 )
 from engine.evaluate.measures import normalized_accuracy
@@ -40,7 +41,9 @@ def search_alpha(
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Appendix A, Eq. (7).
     """
     n = {name: len(reading.labels) for name, reading in readings.items()}
-    curve = shared_curve(linearized_measure(readings, tuple(n)), n, convention, alphas)
+    curve = shared_curve(
+        linearized_measure(readings, tuple(n)), n, shared_setting(tuple(n), convention), alphas
+    )
     return {**best_of(curve), "validation": curve}
 
 
@@ -86,7 +89,7 @@ def search_alphas(
     n = {name: len(reading.labels) for name, reading in readings.items()}
     measure = linearized_measure(readings, names)
     single = single_accuracies(measure, n)
-    shared = best_of(shared_curve(measure, n, convention, allowed))
+    shared = best_of(shared_curve(measure, n, shared_setting(tuple(n), convention), allowed))
     margins = _margins(readings, names, single, share(convention, len(names)))
     grid = torch.arange(round((hi - lo) / step) + 1, dtype=torch.float64) * step + lo
     grid = (grid * 1e10).round() / 1e10
