@@ -23,6 +23,7 @@ NUMBERS = {  # fields of a recipe that the form sets: how each is read back from
     "checkpoint_every": int,
 }
 WORDS = ("augment", "precision")
+ELSEWHERE = "Time and memory are not known before: the nodes are not this machine"
 DEFAULT = "default"  # stands for the recipe's own value where a control has no empty state
 
 
@@ -162,6 +163,10 @@ def _cost(plan: Plan, work: Work) -> Cost:
     from engine.store import default_store
     from engine.tasks import describe, load_task
 
+    if plan.on != "local":
+        recipes = [recipe_for(plan.encoder, mode, **dict(plan.changes)) for mode in plan.modes]
+        steps = sum(recipe.steps for recipe in recipes) * len(plan.tasks) * len(plan.seeds)
+        return Cost(plan.count, steps, None, None, None, measured=ELSEWHERE)
     store, found = default_store(), []
     for done, reference in enumerate(plan.tasks):
         work.step(done, len(plan.tasks), "estimating")

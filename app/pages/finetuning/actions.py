@@ -13,6 +13,13 @@ CHANGES = {  # what a button does to each chosen job: states it is for, icon, he
 }
 
 
+def copy(job) -> None:
+    """Fill the form with what a job was launched with, and unfold it."""
+    for name, value in launching.form_of(job).items():
+        st.session_state[field(name)] = value
+    st.session_state[state.FINETUNE_OPEN] = True
+
+
 def act(chosen: list) -> None:
     """Draw what can be done with the chosen jobs."""
     st.subheader(jobs.name_of(chosen[0]) if len(chosen) == 1 else f"{len(chosen)} jobs chosen")
@@ -36,11 +43,10 @@ def act(chosen: list) -> None:
             key="finetune_duplicate",
             disabled=copied is None,
             help="Fills the form above with this job's choices.",
+            on_click=copy,
+            args=(copied,),
         ):
-            for name, value in launching.form_of(copied).items():
-                st.session_state[field(name)] = value
-            st.session_state[state.FINETUNE_OPEN] = True
-            st.rerun()
+            st.rerun()  # the whole page: the form is another fragment
         over = [job for job in chosen if job.finished]
         if st.button(
             "Delete",
