@@ -19,6 +19,7 @@ from engine.commands.choices import open_tasks
 from engine.commands.printing import table
 from engine.commands.stopping import stoppable
 from engine.encoders import load_encoder
+from engine.evaluate import evaluate_nonlinear
 from engine.store import Store
 from engine.tasks import load_split, miniature
 
@@ -407,6 +408,71 @@ def test_addition_agrees_with_evaluate(ask, trained, mode):
         assert alone["accuracy"][name] == found["single"][name]
         ratios.append(found["merged"][name] / found["single"][name])
     assert sum(ratios) / 2 == pytest.approx(found["normalized"], rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["nonlinear", "linear"])
+def test_negation_agrees_with_evaluate_and_is_kept(ask, trained, mode):
+    common = ["--mode", mode, "--cache", trained, "--tasks"]
+    found = ask("negation", *common, *TASKS)
+    heads = ["target_pretrained", "target", "control_pretrained", "control"]
+    assert list(found)[:6] == [*heads, "control_validation_pretrained", "tasks"]
+    assert list(found["tasks"]) == list(TASKS)
+    for name, row in found["tasks"].items():
+        words = [*common, *TASKS, "--alphas", f"{name}={-row['alpha']}"]
+        again = ask("evaluate", *words)["accuracy"]
+        assert (again[name], again["objects"]) == (row["target"], row["control"])
+        on_validation = ask("evaluate", *words, "--split", "validation")["accuracy"]
+        assert on_validation[name] == row["target_validation"]
+        assert on_validation["objects"] == row["control_validation"]
+        bound = 0.95 * found["control_validation_pretrained"]
+        assert row["control_validation"] >= bound
+    assert found["target"] == pytest.approx(sum(r["target"] for r in found["tasks"].values()) / 2)
+    kept = Store(trained).find("result", what="negation", mode=mode)
+    assert len(kept) == 1
+    assert ask("negation", *common, *TASKS) == found
+    assert len(Store(trained).find("result", what="negation", mode=mode)) == 1
+
+
+def test_addition_by_a_method_is_kept_beside_the_sum(ask, trained, tmp_path):
+    common = ["--mode", "nonlinear", "--cache", trained, "--tasks", *TASKS]
+    total = ask("addition", *common)
+    ties = ask("addition", *common, "--method", "ties", "--option", "density=0.3")
+    assert (ties["method"], ties["options"]) == ("ties", {"density": 0.3})
+    assert ties["single"] == total["single"]
+    assert ask("addition", *common)["method"] == "sum"
+    assert ask("addition", *common, "--method", "ties")["options"] == {"density": 0.2}
+    out = tmp_path / "ties.safetensors"
+    words = ["merge", *common, "--method", "ties", "--option", "density=0.3", "--out", out]
+    told = ask(*words, "--alpha", ties["alpha"])
+    assert (told["method"], told["options"]) == ("ties", {"density": 0.3})
+    with safetensors.safe_open(out, "pt") as file:
+        theta = {n.removeprefix("visual."): file.get_tensor(n) for n in file.keys()}
+    store = Store(trained)
+    encoder = load_encoder("miniature", store)
+    for task in open_tasks(TASKS):
+        split = load_split(task, "test", encoder.image_size, store)
+        assert evaluate_nonlinear(encoder, theta, split, encoder.head(task)) == pytest.approx(
+            ties["merged"][task.name]
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["negation", "--keep", "2"], "--keep is 2; choose a share from 0 to 1"),
+        (["negation", "--control", "signs"], "signs cannot be forgotten and kept"),
+        (["addition", "--option", "density=1"], "--option belongs to a merging method"),
+        (["addition", "--method", "ties", "--convention", "mean"], "does not go with --method"),
+        (["addition", "--method", "ties", "--option", "gamma=1"], "TIES has no option 'gamma'"),
+        (["addition", "--method", "dare", "--option", "drop=7"], "drop of DARE is 7; choose from"),
+        (
+            ["merge", "--method", "tsv", "--alphas", "signs=1", "--out", "x.safetensors"],
+            "tsv makes one direction: say how far with --alpha 1",
+        ),
+    ],
+)
+def test_wrong_settings_of_methods_are_one_sentence(refused, trained, words, said):
+    assert said in refused(*words, "--cache", trained, "--tasks", *TASKS)
 
 
 def test_the_modes_are_different_models(ask, trained):

@@ -165,6 +165,7 @@ def addition(args: argparse.Namespace) -> Outcome:
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Appendix A, Eq. (7).
     """
+    options = read_options(args)
     store = open_store(args)
     tasks = {task.name: task for task in open_tasks(args.tasks)}
     encoder = open_encoder(args, store)
@@ -183,7 +184,7 @@ def addition(args: argparse.Namespace) -> Outcome:
         mode=args.mode,
         convention=args.convention,
         limit=args.limit,
-        **({"method": args.method, "options": read_options(args)} if args.method else {}),
+        **({"method": args.method, "options": options} if args.method else {}),
     )
     kept = store.find("result", what="addition", key=key)
     if kept and not args.force:
