@@ -109,8 +109,8 @@ def checkpoints(args: argparse.Namespace) -> Outcome:
                 row["mode"],
                 percent(row["accuracy"]["validation"]),
                 percent(row["accuracy"]["test"]),
-                row["steps"],
-                row["seed"],
+                "-" if row["steps"] is None else row["steps"],
+                "-" if row["seed"] is None else row["seed"],
                 megabytes(row["bytes"]),
                 row["digest"][:12],
             )
@@ -126,9 +126,11 @@ def checkpoints(args: argparse.Namespace) -> Outcome:
 
 def _checkpoint(entry: Entry) -> dict:
     """Return what a list shows of a checkpoint."""
-    shown = ("encoder", "task", "task_source", "mode", "seed", "steps", "accuracy", "n")
+    shown = ("encoder", "task", "task_source", "mode", "seed", "steps", "accuracy", "n", "origin")
+    unmeasured = dict.fromkeys(("validation", "test"))
     return {
         **{key: entry.meta.get(key) for key in shown},
+        **{key: entry.meta.get(key, unmeasured) for key in ("accuracy", "n")},
         "digest": entry.digest,
         "bytes": entry.size,
         "created": entry.created,

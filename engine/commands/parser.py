@@ -465,9 +465,10 @@ def _declare_export(verbs) -> None:
         verbs,
         "export",
         "write a merged model or a task vector for others to load, and read it back",
-        "open_clip: as merge writes it, Eq. 1. huggingface: theta_0 + sum_t alpha_t tau_t, Eq. 1,"
-        "\nas a folder with a model card that transformers loads as CLIPVisionModelWithProjection"
-        "\nor CLIPVisionModel. vector: sum_t alpha_t tau_t alone, which import reads again.",
+        "open_clip: theta_0 + sum_t alpha_t tau_t, Eq. 1, under open_clip's names visual.*"
+        "\nhuggingface: the same as a folder with a model card, which transformers loads as"
+        "\nCLIPVisionModelWithProjection or CLIPVisionModel."
+        "\nvector: sum_t alpha_t tau_t alone, which import reads again.",
         "export --as huggingface --tasks handwriting signs --alpha 0.3 --out merged",
     )
     verb.add_argument(
@@ -483,7 +484,46 @@ def _declare_export(verbs) -> None:
     _alphas(verb)
     _merging(verb)
     verb.add_argument("--out", required=True, metavar="PATH")
-    verb.set_defaults(method=None, option=[])
+
+
+def _declare_ntk(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "ntk",
+        "measure where the eigenfunctions of the tangent kernel live: local energy on two tasks",
+        "k(x, x') = grad f_c(x; theta_0) . grad f_c(x'; theta_0) between n points of the task and"
+        "\nthose and n of the control, K = U S V^T, E(x_j) = sum_rho V_j,rho^2: Sec. 6.1, Fig. 6."
+        "\nBeside it the same for two halves of the task, and for columns that are no rows.",
+        "ntk --encoder miniature --task letters --control objects --points 200 --json",
+    )
+    _encoder(verb)
+    verb.add_argument("--task", required=True, metavar="T", help="its points are the rows")
+    verb.add_argument("--control", nargs="+", default=["objects"], metavar="T")
+    verb.add_argument("--points", type=positive, default=200, metavar="N", help="of each block")
+    verb.add_argument(
+        "--logits",
+        nargs="+",
+        default=["3"],
+        metavar="L",
+        help="so many classes, all, trace (the sum over all), or names of classes (default: 3)",
+    )
+    verb.add_argument(
+        "--readout",
+        choices=("cosine", "score"),
+        default="cosine",
+        help="a logit is w.z/|z| or w.z (default: cosine)",
+    )
+    verb.add_argument(
+        "--algorithm", choices=("auto", "layerwise", "jacobian", "products"), default="auto"
+    )
+    verb.add_argument("--batch", type=positive, metavar="N", help="images a pass, at most")
+    verb.add_argument(
+        "--memory", type=positive, metavar="MB", help="beyond the encoder (default: half of free)"
+    )
+    verb.add_argument("--precision", choices=("auto", "float32", "float64"), default="auto")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of points")
+    verb.add_argument("--force", action="store_true", help="measure again what is kept")
+    _device(verb)
 
 
 Declare = Callable[[argparse._SubParsersAction], None]

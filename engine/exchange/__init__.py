@@ -25,7 +25,7 @@ SAME, FOREIGN = 5e-3, 0.7
 class Brought:
     """A task vector made from a user's file."""
 
-    tau: dict[str, Tensor]  # float32, names of theta0
+    tau: dict[str, Tensor]  # float32, or float16 as our own file has it; names of theta0
     mode: str  # how it was trained: "nonlinear" | "linear"
     origin: dict[str, Any]  # plain JSON values: file, sha256, kind, ...
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from engine.encoders import Encoder
 from engine.errors import CheckpointError, EngineError, UsageError
 from engine.exchange.huggingface import from_huggingface, to_huggingface, vision_config
-from engine.exchange.recognise import TAU
 from engine.store import read_tensors, write_bytes
 
 TOLERANCE = 1e-5  # of the largest feature: float32 in another order of operations
@@ -73,12 +72,15 @@ def huggingface_folder(
     return verified
 
 
-def vector_file(tau: Mapping[str, Tensor], record: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Write a task vector alone, bit for bit, and read it back.
+def weights_file(
+    tensors: Mapping[str, Tensor], record: Mapping[str, Any], out: Path
+) -> dict[str, Any]:
+    """Write tensors as safetensors, bit for bit, and read them back.
 
     Args:
-        tau: By the names of ``theta0``, in any floating type, which is kept.
-        record: What made it, plain JSON values.
+        tensors: ``visual.*``, an image tower for open_clip, or ``tau.visual.*``, a task vector;
+            in any floating type, which is kept.
+        record: What made them, plain JSON values.
         out: A safetensors file.
 
     Returns:
@@ -87,33 +89,17 @@ def vector_file(tau: Mapping[str, Tensor], record: Mapping[str, Any], out: Path)
     Raises:
         CheckpointError: If what was written does not read back.
     """
-    tensors = {TAU + name: value.detach().cpu().contiguous() for name, value in tau.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"format": "pt", "tauscope": json.dumps(dict(record), sort_keys=True)}
     write_bytes(out, safetensors.torch.save(tensors, metadata))
-    return {"tensors": check_read_back(out, tensors)}
-
-
-def check_read_back(path: Path, tensors: Mapping[str, Tensor]) -> int:
-    """Compare a file with what was to be written, bit for bit.
-
-    Args:
-        path: A safetensors file.
-        tensors: What it must hold.
-
-    Returns:
-        How many tensors it holds.
-
-    Raises:
-        CheckpointError: If it differs.
-    """
-    back = read_tensors(path)
+    back = read_tensors(out)
     same = back.keys() == tensors.keys() and all(
-        back[name].dtype == value.dtype and torch.equal(back[name], value.cpu())
+        back[name].dtype == value.dtype and torch.equal(back[name], value)
         for name, value in tensors.items()
     )
     if not same:
-        raise CheckpointError(f"{path} does not read back as it was written; check the disk")
-    return len(back)
+        raise CheckpointError(f"{out} does not read back as it was written; check the disk")
+    return {"tensors": len(back)}
 
 
 def model_card(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -127,7 +113,8 @@ def model_card(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         Markdown with the hub's front matter.
     """
     tasks = [
-        f"| {_cell(name)} | {alpha:g} | {str(record['checkpoints'].get(name, '-'))[:16]} |"
+        f"| {_cell(name)} | {alpha:g} | {record['checkpoints'][name][:16]} | "
+        f"{_cell(record['origins'].get(name, {}).get('file', 'fine-tuned here'))} |"
         for name, alpha in record["coefficients"].items()
     ]
     size = config["image_size"]
@@ -140,11 +127,11 @@ tags: [clip, task-arithmetic, model-merging]
 
 # {_cell(record["encoder"])} with {len(tasks)} task vectors
 
-The image encoder theta_0 + sum_t alpha_t tau_t (Eq. 1 of arXiv:2305.12827), all of it as trained
-and merged by Tauscope. The text encoder is not in it and is that of the pre-trained model.
+The image encoder theta_0 + sum_t alpha_t tau_t (Eq. 1 of arXiv:2305.12827), merged and written by
+Tauscope. The text encoder is not in it and is that of the pre-trained model.
 
-| task | alpha | task vector |
-|---|---|---|
+| task | alpha | task vector | from |
+|---|---|---|---|
 {chr(10).join(tasks)}
 
 | | |
@@ -224,8 +211,19 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
+def shown_name(name: str) -> str:
+    """Name an encoder without the folder its weights lie in.
+
+    Args:
+        name: As ``load_encoder`` takes it.
+
+    Returns:
+        ``ARCHITECTURE:weights.safetensors`` for a file; other names as they are.
+    """
+    architecture, colon, source = name.partition(":")
+    return f"{architecture}{colon}{Path(source).name if '/' in source else source}"
+
+
 def _cell(text: object) -> str:
-    """Return a text that cannot break out of a table's cell; a file's folder stays private."""
-    architecture, _, source = str(text).partition(":")
-    shown = f"{architecture}:{Path(source).name}" if source else architecture
-    return "".join(c if c.isprintable() and c not in "|`<>[]" else " " for c in shown)
+    """Return a text that cannot break out of a table's cell."""
+    return "".join(c if c.isprintable() and c not in "|`<>[]" else " " for c in str(text))

@@ -36,7 +36,7 @@ class Found:
     kind: str  # "module" | "indexed" | "huggingface" | "open_clip" | "tau" | "lora"
     theta: dict[str, Tensor] | None = None  # float32, names of the tower; what is absent is equal
     theta0: dict[str, Tensor] | None = None  # the pre-trained weights, where the file has them
-    tau: dict[str, Tensor] | None = None
+    tau: dict[str, Tensor] | None = None  # float16 where our own file has that
     mode: str | None = None  # how it was trained, where the file says
     absent: tuple[str, ...] = ()  # parameters that the file has not
     left_out: int = 0  # tensors beside the image tower
@@ -71,7 +71,9 @@ def recognise(source: Source, encoder: Encoder) -> Found:
     if all(name.startswith(TAU) for name in names):
         tau = {name.removeprefix(TAU): tensor for name, tensor in names.items()}
         mode = TRAINED.get(str(said.get("trained", said.get("mode"))))
-        return Found("tau", tau=_checked(tau, encoder, source.label), mode=mode, said=said)
+        kept = {tensor.dtype for tensor in tau.values()} == {torch.float16}
+        tau = _checked(tau, encoder, source.label, dtype=torch.float16 if kept else torch.float32)
+        return Found("tau", tau=tau, mode=mode, said=said)
     if any(name.endswith("embeddings.patch_embedding.weight") for name in names):
         return _huggingface(contents, encoder, source)
     return _open_clip(contents, encoder, source.label)
@@ -148,9 +150,13 @@ def _open_clip(contents: Contents, encoder: Encoder, label: str) -> Found:
 
 
 def _checked(
-    tensors: Mapping[str, Tensor], encoder: Encoder, label: str, absent: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor],
+    encoder: Encoder,
+    label: str,
+    absent: tuple[str, ...] = (),
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
-    """Return parameters in float32 and the encoder's order once names, shapes and values fit.
+    """Return parameters in one type and the encoder's order once names, shapes and values fit.
 
     Raises:
         CheckpointError: If one holds whole numbers.
@@ -164,7 +170,7 @@ def _checked(
             "quantised; give the weights in floating point"
         )
     check_finite(label, {name: tensors[name] for name in expected})
-    return {name: tensors[name].to("cpu", torch.float32).contiguous() for name in expected}
+    return {name: tensors[name].to("cpu", dtype).contiguous() for name in expected}
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,225 @@
+"""The verbs that bring checkpoints in and take models away: ``import`` and ``export``."""
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import Tensor
+
+from engine.commands.choices import (
+    TRAINED,
+    find_checkpoint,
+    open_encoder,
+    open_store,
+    open_tasks,
+    read_alphas,
+    read_taus,
+)
+from engine.commands.exporting import folder_size
+from engine.commands.finetuning import measured_alone
+from engine.commands.printing import Outcome, megabytes, percent
+from engine.encoders import Encoder, load_encoder
+from engine.errors import UsageError
+from engine.exchange import bring
+from engine.exchange.export import huggingface_folder, shown_name, weights_file
+from engine.merging import share
+from engine.merging.weights import merged_tensors
+from engine.provenance import provenance
+from engine.remembering import head_digest
+from engine.store import Entry, Store, digest_tensors
+from engine.task_vectors import combine
+from engine.tasks import Task, load_split
+
+
+def import_(args: argparse.Namespace) -> Outcome:
+    r"""Bring a user's checkpoint into the store as a task vector.
+
+    .. math:: \tau = \theta - \theta_0
+
+    Args:
+        args: With ``path``, ``encoder``, ``task``, ``mode``, ``zeroshot``, ``measure``,
+            ``device``, ``threads`` and ``cache``.
+
+    Returns:
+        What was brought: task, mode, digest, where it came from, accuracy if measured.
+
+    Source:
+        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Eq. (1).
+    """
+    store = open_store(args)
+    (task,) = open_tasks([args.task])
+    encoder = open_encoder(args, store)
+    brought = bring(args.path, encoder, args.mode, args.zeroshot)
+    meta = {
+        "encoder": encoder.name,
+        "encoder_digest": encoder.digest,
+        "task": task.name,
+        "task_source": task.source,
+        "mode": brought.mode,
+        "head_digest": head_digest(encoder, task),
+        "dtype": str(next(iter(brought.tau.values())).dtype).removeprefix("torch."),
+        "tau_digest": digest_tensors(brought.tau),
+        "origin": brought.origin,
+        **(_measured(store, encoder, task, brought.tau, brought.mode) if args.measure else {}),
+        **provenance(),
+    }
+    entry = store.put("checkpoint", brought.tau, meta)
+    shown = ("encoder", "task", "task_source", "mode", "tau_digest", "origin", "accuracy", "n")
+    record = {
+        **{key: meta[key] for key in shown if key in meta},
+        "digest": entry.digest,
+        "path": str(entry.path),
+        "bytes": entry.size,
+    }
+    return Outcome(record, _told(record))
+
+
+def _measured(
+    store: Store, encoder: Encoder, task: Task, tau: dict[str, Tensor], mode: str
+) -> dict:
+    """Return accuracy by split, as fine-tuning records it."""
+    names = ("validation", "test")
+    splits = {name: load_split(task, name, encoder.image_size, store) for name in names}
+    device = next(iter(encoder.theta0.values())).device
+    moved = {name: value.to(device) for name, value in tau.items()}
+    return {
+        "accuracy": {
+            name: measured_alone(encoder, task, data, moved, mode) for name, data in splits.items()
+        },
+        "n": {name: len(data.labels) for name, data in splits.items()},
+        "split_digests": {name: data.digest for name, data in splits.items()},
+    }
+
+
+def _told(record: dict) -> str:
+    """Return what a reader is told of an imported checkpoint."""
+    origin = record["origin"]
+    lines = [
+        f"{origin['file']} ({origin['kind']}) is now the {record['mode']} task vector of "
+        f"{record['task']} for {record['encoder']}: {record['digest'][:12]}, "
+        f"{100 * origin['relative_norm']:.2f} % of theta_0's norm"
+    ]
+    if origin.get("absent"):
+        lines.append(f"it has no {', '.join(origin['absent'])}: the task vector is 0 there")
+    if "accuracy" in record:
+        accuracy = record["accuracy"]
+        lines.append(
+            f"alone, at alpha = 1: validation {percent(accuracy['validation'])}, "
+            f"test {percent(accuracy['test'])} % (n = {record['n']['test']})"
+        )
+    return "\n".join(lines)
+
+
+def export(args: argparse.Namespace) -> Outcome:
+    r"""Write a merged model, or a task vector alone, for others to load; each is read back.
+
+    .. math:: \theta_0 + \sum_t \alpha_t \tau_t, \quad \text{or} \quad \sum_t \alpha_t \tau_t
+
+    Args:
+        args: With ``format`` ("open_clip", "huggingface" or "vector"), ``encoder``, ``mode``,
+            ``tasks``, ``alpha`` or ``alphas``, ``convention``, ``out`` and ``cache``.
+
+    Returns:
+        Where it is, what it holds, what it was made of and what was verified.
+
+    Raises:
+        UsageError: If there are no coefficients, or the reading is no single set of weights.
+
+    Source:
+        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Eq. (1) and (3).
+    """
+    vector = args.format == "vector"
+    if not vector and args.mode != "nonlinear":
+        raise UsageError(
+            f"the {args.mode} reading is no single set of weights (f_lin needs theta_0 and tau "
+            "apart), and no other program computes it; take --mode nonlinear, or --as vector"
+        )
+    if args.alpha is None and args.alphas is None:
+        if not vector or len(args.tasks or ()) != 1:
+            raise UsageError(
+                "say how much of each task: --alpha 0.3, or --alphas handwriting=0.3 signs=0.2"
+            )
+        args.alpha = 1.0
+    out = Path(args.out).expanduser()
+    if args.format != "huggingface" and out.suffix != ".safetensors":
+        raise UsageError(f"{out} must end in .safetensors, the only format written")
+    store = open_store(args)
+    tasks = open_tasks(args.tasks)
+    typed = read_alphas(args, tasks)
+    factor = share(args.convention, len(tasks))
+    alphas = {name: factor * alpha for name, alpha in typed.items()}
+    encoder = load_encoder(args.encoder, store)
+    entries = [find_checkpoint(store, encoder, t, args.mode) for t in tasks if alphas[t.name] != 0]
+    if not entries:
+        raise UsageError("every coefficient is 0, and theta_0 alone is no task's; give others")
+    used = {entry.meta["task"]: alphas[entry.meta["task"]] for entry in entries}
+    record = _record(args, encoder, typed, used, entries)
+    if args.format == "huggingface":
+        theta = combine(encoder.theta0, read_taus(store, encoder, entries), used)
+        verified = huggingface_folder(encoder, theta, out, record)
+        size = folder_size(out)
+    else:
+        verified = weights_file(_tensors(store, encoder, args, entries, used), record, out)
+        size = out.stat().st_size
+    record |= {"out": str(out.absolute()), "bytes": size, "verified": verified}
+    return Outcome(record, _written(record))
+
+
+def _tensors(
+    store: Store,
+    encoder: Encoder,
+    args: argparse.Namespace,
+    entries: list[Entry],
+    alphas: dict[str, float],
+) -> dict[str, Tensor]:
+    """Return what a file holds; a single task vector at alpha = 1 keeps its bits and its type."""
+    if args.format == "vector" and list(alphas.values()) == [1.0]:
+        return {f"tau.visual.{name}": value for name, value in store.get(entries[0]).items()}
+    # of the linearized readings merged_tensors gives the sum alone
+    reading = "nonlinear" if args.format == "open_clip" else "linear"
+    return merged_tensors(encoder, reading, read_taus(store, encoder, entries), alphas)
+
+
+def _record(
+    args: argparse.Namespace,
+    encoder: Encoder,
+    typed: dict[str, float],
+    used: dict[str, float],
+    entries: list[Entry],
+) -> dict:
+    """Return what made an exported file: it goes into the file, so no folder of ours is in it."""
+    return {
+        "as": args.format,
+        "contents": "tau" if args.format == "vector" else "theta",
+        "encoder": shown_name(encoder.name),
+        "encoder_digest": encoder.digest,
+        "mode": args.mode,
+        "trained": TRAINED[args.mode],
+        "convention": args.convention,
+        "alphas": typed,
+        "coefficients": used,
+        "checkpoints": {entry.meta["task"]: entry.digest for entry in entries},
+        "origins": {
+            entry.meta["task"]: entry.meta["origin"] for entry in entries if "origin" in entry.meta
+        },
+        **provenance(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _written(record: dict) -> str:
+    """Return what a reader is told of an exported file."""
+    verified = record["verified"]
+    lines = [
+        f"wrote {record['out']} ({megabytes(record['bytes'])}): the {record['contents']} of "
+        f"{record['encoder']} with {', '.join(record['coefficients'])}; "
+        f"{verified['tensors']} tensors read back equal"
+    ]
+    if record["as"] == "huggingface":
+        difference = verified["largest_difference"]
+        lines.append(
+            "its features were not compared: transformers is not installed here"
+            if difference is None
+            else f"transformers' image_embeds differ from ours by {difference:.1e} of the largest"
+        )
+    return "\n".join(lines)
