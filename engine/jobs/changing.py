@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from engine.jobs.standing import REMEDY, back_end, has_begun, is_readable, last_
 
 if TYPE_CHECKING:
     from engine.jobs.jobs import Jobs
+
+LEAVING = 2.0  # seconds that a process may take from its last word to its end
 
 
 def check_ended(job: Job) -> None:
@@ -43,10 +46,15 @@ def held(folder: Path) -> Generator[None, None, None]:
     Raises:
         UsageError: If one is at work.
     """
-    with files.locked(folder / "run.lock", wait=False) as free:
-        if not free:
+    until = time.monotonic() + LEAVING
+    while True:
+        with files.locked(folder / "run.lock", wait=False) as free:
+            if free:
+                yield
+                return
+        if time.monotonic() > until:
             raise UsageError(f"the process of {folder.name} is still there; cancel it with --force")
-        yield
+        time.sleep(0.02)
 
 
 def tell(folder: Path, state: str, **more: Any) -> None:

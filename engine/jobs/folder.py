@@ -39,6 +39,7 @@ NEW_STATUS: dict[str, Any] = {
     "states": [],
     "claim": None,
     "claimed": None,
+    "claimed_by": None,
     "wanted": None,
     "attempt": 0,
     "started": None,

@@ -155,8 +155,8 @@ class Jobs:
         now = time.time()
         id = f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         whole = {**spec, "id": id, "cwd": str(Path.cwd()), "created": now}
-        folder = files.make(self.root, id, whole, NEW_STATUS)
-        return self._read(folder)
+        files.make(self.root, id, whole, NEW_STATUS)
+        return self.get(id)
 
     # --------------------------------------------------------------------------------- looking
 

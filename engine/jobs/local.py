@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]  # where ``python -m engine`` finds the engine
 STARTING = 60.0  # seconds a claimed job may take to show its process
+ORPHANED = 10.0  # the same, when the supervisor that claimed it is gone
 SILENCE = 120.0  # seconds without heartbeat after which a process elsewhere is gone
 
 _children: dict[str, subprocess.Popen] = {}  # by claim: those this process started
@@ -78,7 +79,10 @@ def alive(jobs: "Jobs", job: "Job") -> bool:
     if isinstance(claim, str) and exit_of(claim) is not None:
         return False
     if who.get("claim") != claim:
-        return time.time() - float(status.get("claimed") or 0) < STARTING
+        # whoever claimed it may have been killed before it started anything
+        claimer = status.get("claimed_by") or {}
+        there = not claimer or not processes.is_here(claimer) or processes.is_alive(claimer)
+        return time.time() - float(status.get("claimed") or 0) < (STARTING if there else ORPHANED)
     if processes.is_here(who):
         return processes.is_alive(who)
     return time.time() - (job.folder / "pid.json").stat().st_mtime < SILENCE

@@ -170,9 +170,10 @@ class _Desk(threading.Thread):
             status["ended"] = None if again else time.time()
             if state == "done":  # parts that were done before were passed over
                 status["step"] = status["steps"]
-        with contextlib.suppress(OSError):
-            event = {"kind": "state", "state": state} | ({"error": error} if error else {})
-            files.append_event(self.folder, event)
+            # before the status: who sees the end there finds it among the events
+            with contextlib.suppress(OSError):
+                event = {"kind": "state", "state": state} | ({"error": error} if error else {})
+                files.append_event(self.folder, event)
         return {"done": DONE, "failed": FAILED}.get(state, LEFT)
 
     def _write(self) -> None:

@@ -173,8 +173,10 @@ def _submitted(jobs: "Jobs", options: SlurmOptions, tasks: Sequence[tuple[Job, s
     home = str(jobs.home)
     words_of = [sys.executable, "-m", "engine.jobs.slurm_task", home, str(options.kills)]
     command = [*words_of, *(f"{other.id}:{mark}" for other, mark in tasks)]
+    folder = jobs.root / FOLDER
+    folder.mkdir(exist_ok=True)
     try:
-        executor = submitit.SlurmExecutor(jobs.root / FOLDER)
+        executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(**_parameters(options, job))
         if len(tasks) > 1:
             executor.parameters["map_count"] = len(tasks)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.errors import EngineError, UsageError
 from engine.jobs import folder as files
-from engine.jobs import local
+from engine.jobs import local, processes
 from engine.jobs.changing import settle_gone, tell
 from engine.jobs.job import Job
 from engine.jobs.jobs import Jobs
@@ -21,13 +21,12 @@ from engine.jobs.standing import back_end, blocked, has_work, is_startable, read
 PAUSE = 0.3  # seconds between two looks at the folders
 
 
-def supervise(home: Path) -> None:
+def supervise(jobs: Jobs) -> None:
     """Start jobs until none is left, unless another supervisor does.
 
     Args:
-        home: The store's home.
+        jobs: Those to look after.
     """
-    jobs = Jobs(home)
     while True:
         with files.locked(jobs.root / "supervisor.lock", wait=False) as mine:
             if not mine:
@@ -108,7 +107,7 @@ def _start(jobs: Jobs, job: Job, place: dict, device: str | None) -> None:
             now = time.time()
             status |= {"claim": claim, "claimed": now, "attempt": status["attempt"] + 1}
             status |= {"wanted": None, "waiting": None, "error": None, "ended": None}
-            status["backend"] = {"place": place}
+            status |= {"claimed_by": processes.identity(), "backend": {"place": place}}
             if job.on == "local":
                 status |= {"state": "running", "device": device, "started": now}
     except (OSError, ValueError, KeyError) as error:  # deleted or damaged, or the disk is full
@@ -144,4 +143,4 @@ def _say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    supervise(Path(sys.argv[1]))
+    supervise(Jobs(Path(sys.argv[1])))
