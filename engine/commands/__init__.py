@@ -19,6 +19,7 @@ GROUPS = {
     "disentanglement": "disentangling",
     "merge": "exporting",
     "embed": "exporting",
+    "ntk": "kernels",
     "import": "exchanging",
     "export": "exchanging",
     "jobs": "jobs",

@@ -203,6 +203,7 @@ def _asked(entry: Entry) -> tuple:
     if entry.kind != "result":
         return (meta.get("key"),)
     asked = (meta.get("what"), meta.get("distance"), meta["record"].get("convention"))
+    asked += tuple(meta.get("controls", ()))
     return (*asked, *sorted(meta["taus"]))
 
 

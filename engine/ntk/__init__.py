@@ -1,6 +1,25 @@
 """The finite-width tangent kernel, its eigenfunctions, and where they live."""
 
-from engine.ntk.kernels import READOUTS, Kernel, kernel
+from engine.ntk.energy import ARRANGEMENTS, BLOCKS, LocalEnergy
+from engine.ntk.kept import keep_local_energies, keep_local_energy, kept_local_energy
+from engine.ntk.kernels import READOUTS, Kernel, kernel, make_readout
+from engine.ntk.measuring import local_energies, local_energy
 from engine.ntk.plans import ALGORITHMS, Plan, plan
 
-__all__ = ["ALGORITHMS", "READOUTS", "Kernel", "Plan", "kernel", "plan"]
+__all__ = [
+    "ALGORITHMS",
+    "ARRANGEMENTS",
+    "BLOCKS",
+    "READOUTS",
+    "Kernel",
+    "LocalEnergy",
+    "Plan",
+    "keep_local_energies",
+    "keep_local_energy",
+    "kept_local_energy",
+    "kernel",
+    "local_energies",
+    "local_energy",
+    "make_readout",
+    "plan",
+]
