@@ -539,5 +539,6 @@ MEASURES: tuple[Declare, ...] = (
     _declare_addition,
     _declare_negation,
     _declare_disentanglement,
+    _declare_ntk,
 )
 EXPORTS: tuple[Declare, ...] = (_declare_merge, _declare_embed, _declare_import, _declare_export)
