@@ -565,6 +565,31 @@ def test_the_verb_keeps_a_nonlinear_map(ask, home, monkeypatch):
     assert turned["xi"][0][2] == first["xi"][2][0]
 
 
+def test_the_widest_map_of_a_pair_is_embedded(ask, home, tmp_path, capsys):
+    tasks = ("--tasks", "handwriting", "letters", "--range", "1")
+    ask(*tasks, "--grid", "4", "--images", "20")
+    ask(*tasks, "--grid", "3", "--images", "20")
+    folder = tmp_path / "embedded"
+
+    def embed(cache, *words):
+        capsys.readouterr()
+        words = ("embed", "--cache", cache, "--to", folder, *words, "--json")
+        assert main([*map(str, words)]) == 0
+        return json.loads(capsys.readouterr().out)["copied"]
+
+    embed(home, "--kinds", "encoder", "checkpoint")
+    # from a cache that has the results alone: what they rest on is embedded already
+    apart, store = Store(tmp_path / "apart"), Store(home)
+    for entry in store.find("result"):
+        apart.put("result", store.get(entry), entry.meta)
+    embed(apart.home, "--kinds", "result")
+    kept = [entry.meta for entry in Store(folder).find("result")]
+    mine = [meta for meta in kept if set(meta["taus"]) == {"handwriting", "letters"}]
+    assert [meta["record"]["cells"] for meta in mine] == [16]
+    found = kept_maps(Store(tmp_path, folder), mine[0]["encoder_digest"], mine[0]["taus"])
+    assert [len(item.alphas) for item in found] == [4]
+
+
 def test_the_verb_agrees_with_itself(ask):
     words = ("--tasks", "signs", "handwriting", "letters")
     for mode in ("nonlinear", "posthoc"):
