@@ -20,16 +20,26 @@ def page(name: str, title: str, icon: str, **settings) -> st.Page:
 
 overview = page("overview", "Overview", "home", default=True)
 merge = page("merge", "Merge", "tune")
+disentanglement = page("disentanglement", "Disentanglement", "grid_on")
+ntk = page("ntk", "Eigenfunctions", "waves")
 finetune = page("finetune", "Fine-tune", "model_training")
 checkpoints = page("checkpoints", "Checkpoints", "inventory_2")
 
-chosen = st.navigation([overview, merge, finetune, checkpoints], position="top")
+chosen = st.navigation(
+    [overview, merge, disentanglement, ntk, finetune, checkpoints], position="top"
+)
 body = st.container()
 if chosen == overview:
     st.subheader("Where to go next")
     with st.container(horizontal=True):
         st.page_link(merge, label="**Merge**: drag a slider a task, watch accuracy move")
+        st.page_link(
+            disentanglement, label="**Disentanglement**: see where two task vectors interfere"
+        )
+        st.page_link(ntk, label="**Eigenfunctions**: see where the tangent kernel lives")
         st.page_link(finetune, label="**Fine-tune**: make task vectors in the background")
         st.page_link(checkpoints, label="**Checkpoints**: what is trained, and how far it moved")
 with body:
     chosen.run()
+    if chosen == disentanglement:
+        st.page_link(merge, label="Merge at these alphas", icon=":material/tune:")

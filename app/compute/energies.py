@@ -15,8 +15,8 @@ from app.figures.ntk import Panel
 
 ARRANGEMENTS = ("paper", "null", "heldout")
 TITLES = {
-    "paper": "Paper's curve",
-    "null": "Null: the same task twice",
+    "paper": "Paper's columns",
+    "null": "Same-task null",
     "heldout": "Held-out columns",
 }
 NOTES = {
@@ -248,7 +248,7 @@ def _panel(item: Shown, arrangement: str, table: np.ndarray, place: tuple[int, i
     n = table.shape[1] // 2
     names = item.titles()
     return Panel(
-        title=f"{TITLES[arrangement]}, {item.encoder}",
+        title=f"{TITLES[arrangement]}<br>{item.encoder}",
         names=(names[first], names[second]),
         energy=(table[:, :n], table[:, n:]),
         labels=(item.labels(first), item.labels(second)),

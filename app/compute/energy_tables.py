@@ -7,6 +7,7 @@ import numpy as np
 
 from app.compute import catalogue, records
 from app.compute.energies import ARRANGEMENTS, BLOCKS, TITLES, Shown, score_of, table_of
+from app.compute.geometry import parts_of
 from app.compute.ntk import Pair
 
 
@@ -114,6 +115,31 @@ def provenance(what: str, shown: Sequence[Shown], **facts: Any) -> dict:
         computed={item.encoder: dict(item.energy.made) for item in shown},
         **facts,
     )
+
+
+def layer_shares(shown: Sequence[Shown], by: str) -> tuple[list[str], dict[str, list[float]]]:
+    """Return which part of the kernel's trace each layer makes, from input to output.
+
+    Args:
+        shown: Encoders.
+        by: "block", or "module": weight and bias together.
+
+    Returns:
+        Names, and by encoder a share each; 0 for what an encoder does not have.
+    """
+    tables = {}
+    for item in shown:
+        parts = parts_of(list(item.energy.layers))
+        of = {name: part for part, names in parts.items() for name in names}
+        tables[item.encoder] = table = dict.fromkeys(parts, 0.0) if by == "block" else {}
+        for name in [name for names in parts.values() for name in names]:
+            module = name.removesuffix("weight").removesuffix("bias").rstrip("._") or name
+            label = of[name] if by == "block" else module.removeprefix("transformer.")
+            table[label] = table.get(label, 0.0) + float(item.energy.layers[name])
+    names = list(dict.fromkeys(name for table in tables.values() for name in table))
+    return names, {
+        encoder: [table.get(name, 0.0) for name in names] for encoder, table in tables.items()
+    }
 
 
 def pair_matrix(found: Mapping[tuple[str, str], Pair], arrangement: str) -> tuple:

@@ -40,7 +40,7 @@ def compare(digests: tuple[str, ...]) -> Geometry:
 
     taus = {digest: models.vector(digest) for digest in digests}
     matrix = cosine_matrix(taus)
-    groups = _groups(list(taus[digests[0]]))
+    groups = parts_of(list(taus[digests[0]]))
     parts = np.array([
         [norm({name: tau[name] for name in names}) ** 2 for names in groups.values()]
         for tau in taus.values()
@@ -53,7 +53,7 @@ def compare(digests: tuple[str, ...]) -> Geometry:
     )
 
 
-def _groups(names: list[str]) -> dict[str, list[str]]:
+def parts_of(names: list[str]) -> dict[str, list[str]]:
     """Return parameter names by the part of the network they belong to, from input to output.
 
     A name with a number belongs to that block ("transformer.resblocks.2.ln_1" to "resblocks 2");

@@ -1,9 +1,9 @@
 """Local energy of tangent kernels: what is kept, what the rest costs, work in the background."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import streamlit as st
@@ -21,6 +21,7 @@ LOGIT_TITLES = {
     "all": "every logit",
     "trace": "trace kernel",
 }
+READOUT = "cosine"  # f_c = w_c . z / |z|
 TITLE = "local energy"  # of the work
 
 
@@ -91,6 +92,17 @@ def twin(encoder: str, names: Sequence[str]) -> str | None:
     return wanted if wanted in names and wanted != encoder else None
 
 
+def _entries(encoder: str, **narrowed: Any) -> list:
+    """Return the store's entries of local energies of an encoder, newest first."""
+    from engine.ntk.kept import VERSION, WHAT
+    from engine.store import default_store
+
+    digest = models.encoder(encoder).digest
+    return default_store().find(
+        "result", what=WHAT, version=VERSION, encoder_digest=digest, readout=READOUT, **narrowed
+    )
+
+
 def kept(question: Question):
     """Find a kept answer.
 
@@ -100,24 +112,32 @@ def kept(question: Question):
     Returns:
         The newest ``engine.ntk.LocalEnergy`` that answers it, or None.
     """
+    task, control = models.task(question.task), models.task(question.control)
+    for entry in _entries(
+        question.encoder, task=task.name, points=question.points, seed=question.seed
+    ):
+        fits = _logits_fit(entry.meta["logits"], question.logits, len(task.classnames))
+        if control.name in entry.meta["controls"] and fits:
+            return _loaded(question, control.name, entry.digest, tuple(entry.meta["logits"]))
+    return None
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _loaded(question: Question, control: str, digest: str, logits: tuple[str, ...]):
+    """Read one local energy, verified; ``digest`` says of which entry."""
     from engine.ntk import kept_local_energy
     from engine.store import default_store
 
-    task = models.task(question.task)
     found = kept_local_energy(
         default_store(),
         models.encoder(question.encoder),
-        task=task.name,
-        control=models.task(question.control).name,
+        task=models.task(question.task).name,
+        control=control,
         points=question.points,
         seed=question.seed,
+        readout=READOUT,
     )
-    fits = [
-        energy
-        for energy in found
-        if _logits_fit(energy.logits, question.logits, len(task.classnames))
-    ]
-    return fits[0] if fits else None
+    return next(energy for energy in found if energy.logits == logits)
 
 
 def kept_choice(encoder: str, task: str, control: str) -> tuple[int, str] | None:
@@ -131,18 +151,12 @@ def kept_choice(encoder: str, task: str, control: str) -> tuple[int, str] | None
     Returns:
         Points and one of :data:`LOGITS`, of the newest kept answer; None without any.
     """
-    from engine.ntk import kept_local_energy
-    from engine.store import default_store
-
-    task_ = models.task(task)
+    rows = models.task(task)
     name = models.task(control).name
-    found = kept_local_energy(
-        default_store(), models.encoder(encoder), task=task_.name, control=name
-    )
-    for energy in found:
-        for logits in LOGITS:
-            if _logits_fit(energy.logits, logits, len(task_.classnames)):
-                return int(energy.n), logits
+    for entry in _entries(encoder, task=rows.name, seed=0):
+        for logits in LOGITS if name in entry.meta["controls"] else ():
+            if _logits_fit(entry.meta["logits"], logits, len(rows.classnames)):
+                return int(entry.meta["points"]), logits
     return None
 
 
@@ -153,11 +167,6 @@ def _logits_fit(kept_logits: Sequence[str], asked: str, classes: int) -> bool:
         return trace and asked == "trace"
     wanted = classes if asked == "all" else min(int(asked), classes)
     return len(kept_logits) == wanted
-
-
-def logits_argument(logits: str) -> int | str:
-    """Return a choice of logits as the engine takes it."""
-    return int(logits) if logits.isdecimal() else logits
 
 
 def plan(questions: Sequence[Question]) -> Plan:
@@ -171,33 +180,58 @@ def plan(questions: Sequence[Question]) -> Plan:
     """
     from engine.ntk.plans import duration
 
-    found = [_planned(question, models.encoder(question.encoder).digest) for question in questions]
-    lines = dict.fromkeys(
-        f"{question.encoder}: {plan.text()}"
-        for question, plan in zip(questions, found, strict=True)
-    )
-    seconds = sum(plan.seconds for plan in found)
+    found = {group[0].encoder: _planned(group) for group in together(questions)}
+    plans = [_planned(group) for group in together(questions)]
+    seconds = sum(plan.seconds for plan in plans)
     return Plan(
-        text=tuple(lines),
-        bytes=max(plan.bytes for plan in found),
-        operations=sum(plan.operations for plan in found),
+        text=tuple(f"{name}: {plan.text()}" for name, plan in found.items()),
+        bytes=max(plan.bytes for plan in plans),
+        operations=sum(plan.operations for plan in plans),
         seconds=seconds,
         time=duration(seconds),
     )
 
 
+def together(questions: Sequence[Question]) -> list[tuple[Question, ...]]:
+    """Group questions that differ in the control alone: their kernels share rows.
+
+    Args:
+        questions: In any order.
+
+    Returns:
+        Groups, in the order of their first questions.
+    """
+    groups: dict[Question, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(replace(question, control=""), []).append(question)
+    return [tuple(group) for group in groups.values()]
+
+
+def _planned(group: tuple[Question, ...]):
+    """Return the engine's plan of a group's kernels."""
+    return _plan_of(group, models.encoder(group[0].encoder).digest)
+
+
 @st.cache_data(max_entries=256, show_spinner=False)
-def _planned(question: Question, encoder_digest: str):
-    """Return the engine's plan of one kernel; one image is run through the encoder."""
+def _plan_of(group: tuple[Question, ...], encoder_digest: str):
+    """Return the engine's plan; one image is run through the encoder to count."""
     from engine.ntk import plan as engine_plan
 
-    classes = len(models.task(question.task).classnames)
-    logits = question.logits
-    count = classes if logits in ("all", "trace") else min(int(logits), classes)
+    first = group[0]
+    classes = len(models.task(first.task).classnames)
+    asked = _logits_argument(first.logits, classes)
     with models.lock().foreground():
         return engine_plan(
-            models.encoder(question.encoder), question.points, 3 * question.points, count
+            models.encoder(first.encoder),
+            first.points,
+            (2 + len(group)) * first.points,
+            asked if isinstance(asked, int) else classes,
         )
+
+
+def _logits_argument(logits: str, classes: int) -> int | str:
+    """Return a choice of logits as the engine takes it."""
+    return min(int(logits), classes) if logits.isdecimal() else logits
 
 
 def start(questions: Sequence[Question], visitor: str) -> Work:
@@ -215,22 +249,19 @@ def start(questions: Sequence[Question], visitor: str) -> Work:
 
 
 def _answer_all(questions: Sequence[Question], work: Work) -> int:
-    """Answer one question after another, with the time left in the note."""
+    """Answer one group of questions after another, with the time left in the note."""
     begun = time.monotonic()
-    for done, question in enumerate(questions):
+    groups = together(questions)
+    for done, group in enumerate(groups):
 
-        def progress(points: int, total: int, done=done, question=question) -> None:
-            share = (done + points / max(1, total)) / len(questions)
-            note = f"{question.encoder}, {_titles(question)}: point {points} of {total}"
+        def progress(points: float, total: float, done=done, group=group) -> None:
+            share = (done + points / max(1, total)) / len(groups)
+            what = f"{group[0].encoder}, {models.task(group[0].task).title}"
+            note = f"{what}: point {points:.0f} of {total:.0f}"
             work.step(int(1000 * share), 1000, note + _left(begun, share))
 
-        _answer(question, progress)
+        _answer(group, progress)
     return len(questions)
-
-
-def _titles(question: Question) -> str:
-    """Name a pair."""
-    return f"{models.task(question.task).title} / {models.task(question.control).title}"
 
 
 def _left(begun: float, share: float) -> str:
@@ -243,35 +274,40 @@ def _left(begun: float, share: float) -> str:
     return f", about {duration(spent * (1 - share) / share)} left"
 
 
-def _answer(question: Question, progress) -> None:
-    """Compute one answer and keep it; visitors' own work goes first between batches."""
-    from engine.ntk import keep_local_energy, local_energy
+def _answer(group: tuple[Question, ...], progress: Callable[[float, float], None]) -> None:
+    """Compute a group's answers and keep them; visitors' own work goes first between batches."""
+    from engine.ntk import keep_local_energies, local_energies
     from engine.store import default_store
 
-    encoder = models.encoder(question.encoder)
-    task, control = models.task(question.task), models.task(question.control)
+    asked = group[0]
+    encoder = models.encoder(asked.encoder)
+    task = models.task(asked.task)
     trained = catalogue.newest(
-        catalogue.checkpoints(), question.encoder, "linear", encoder.digest
+        catalogue.checkpoints(), asked.encoder, "linear", encoder.digest
     ).get(task.name)
+
+    def split(reference: str):
+        return models.split(reference, "train", encoder.image_size, None)
+
     with _turns() as let_others:
 
-        def step(done: int, total: int) -> None:
+        def step(done: float, total: float) -> None:
             let_others()
             progress(done, total)
 
-        energy = local_energy(
+        found = local_energies(
             encoder,
             task,
-            control,
-            models.split(question.task, "train", encoder.image_size, None),
-            models.split(question.control, "train", encoder.image_size, None),
-            points=question.points,
-            logits=logits_argument(question.logits),
-            seed=question.seed,
+            split(asked.task),
+            {models.task(each.control): split(each.control) for each in group},
+            points=asked.points,
+            logits=_logits_argument(asked.logits, len(task.classnames)),
+            seed=asked.seed,
+            readout=READOUT,
             tau=None if trained is None else models.vector(trained.digest),
             progress=step,
         )
-    keep_local_energy(default_store(), energy)
+    keep_local_energies(default_store(), found)
 
 
 @contextmanager
@@ -303,14 +339,12 @@ def pairs(encoder: str) -> dict[tuple[str, str], Pair]:
     Returns:
         By names of task and control.
     """
-    from engine.ntk import kept_local_energy
-    from engine.store import default_store
-
     found: dict[tuple[str, str], Pair] = {}
-    for energy in kept_local_energy(default_store(), models.encoder(encoder)):
-        key = (energy.task, energy.control)
-        if key not in found or energy.n > found[key].points:
-            found[key] = Pair(*key, int(energy.n), energy.scores, bool(energy.exact))
+    for entry in _entries(encoder):
+        for name, energy in entry.meta["record"]["energies"].items():
+            key = (entry.meta["task"], name)
+            if key not in found or energy["n"] > found[key].points:
+                found[key] = Pair(*key, energy["n"], energy["scores"], energy["exact"])
     return found
 
 

@@ -13,7 +13,7 @@ FIRST, SECOND = style.BLUE, style.ORANGE  # the task's points, and those it is h
 ORDERS = ("sorted", "class", "drawn")
 KINDS = ("ecdf", "histogram")
 _BINS = 25
-_ENERGY = "local energy (dimensionless)"
+_ENERGY = "local energy (no unit)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,8 @@ def densities(panels: Sequence[Panel], kind: str) -> go.Figure:
             )
     figure.update_layout(barmode="overlay", bargap=0)
     figure.update_xaxes(range=[-0.02, 1.02], dtick=0.25, zeroline=False)
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero", zeroline=False)
+    limits = {"range": [-0.03, 1.05], "dtick": 0.25} if kind == "ecdf" else {"rangemode": "tozero"}
+    figure.update_yaxes(tickformat=".0%", zeroline=False, **limits)
     title = "share at or below" if kind == "ecdf" else "share of points"
     _label_edges(figure, panels, _ENERGY, f"{title} (%)")
     return figure
@@ -262,7 +263,7 @@ def layers(names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> go.Fi
             },
             hovertemplate=f"{name}, %{{y}}: %{{x:.2%}} of the trace<extra></extra>",
         )
-    style.layout(figure, 120 + 26 * len(names) * max(1, len(shares)) // 2, barmode="group")
+    style.layout(figure, 120 + 30 * len(names), barmode="group")
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title="share of the kernel's trace (%)", tickformat=".0%")
     return figure
@@ -286,8 +287,9 @@ def scores(
     figure = go.Figure()
     symbols = ("circle", "diamond", "square")
     for place, (name, points) in enumerate(values.items()):
+        shift = 0.28 * (place - (len(values) - 1) / 2)
         figure.add_scatter(
-            y=list(rows),
+            y=[row + shift for row in range(len(rows))],
             x=list(points),
             mode="markers",
             name=name,
@@ -302,16 +304,21 @@ def scores(
                 "thickness": 1.4,
                 "width": 4,
             },
+            text=list(rows),
             customdata=[list(pair) for pair in intervals[name]],
-            hovertemplate=f"{name}, %{{y}}: %{{x:.3f}}, 95 % interval %{{customdata[0]:.3f}} to "
+            hovertemplate=f"{name}, %{{text}}: %{{x:.3f}}, 95 % interval %{{customdata[0]:.3f}} to "
             "%{customdata[1]:.3f}<extra></extra>",
         )
-    style.layout(figure, 120 + 44 * len(rows), scattermode="group")
+    style.layout(figure, 120 + 52 * len(rows))
     figure.add_vline(0.5, line={"color": style.GREY, "width": 1.2, "dash": "dash"})
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(
-        title="area under the ROC curve (1/2: no separation)", range=[-0.02, 1.02], zeroline=False
+    figure.update_yaxes(
+        range=[len(rows) - 0.5, -0.5],
+        tickvals=list(range(len(rows))),
+        ticktext=list(rows),
+        showgrid=False,
+        zeroline=False,
     )
+    figure.update_xaxes(title="area under the ROC curve", range=[-0.02, 1.02], zeroline=False)
     return figure
 
 
@@ -336,9 +343,7 @@ def localization(
     """
     text = [
         [
-            ""
-            if value is None
-            else f"{value:.2f}<br><span style='font-size:9px'>±{half:.2f}</span>"
+            "" if value is None else f"{value:.2f}<br>±{half:.2f}"
             for value, half in zip(row, wide, strict=True)
         ]
         for row, wide in zip(values, halves, strict=True)
@@ -352,7 +357,8 @@ def localization(
         colorscale=style.DIVERGING,
         zmin=0,
         zmax=1,
-        colorbar={"title": "score", "thickness": 12, "dtick": 0.25},
+        showscale=False,
+        textfont={"size": 11},
     )
     figure = style.layout(go.Figure(heatmap), 150 + 38 * len(tasks), margin={"t": 14})
     figure.update_yaxes(autorange="reversed", showgrid=False, title="task (rows of the kernel)")
@@ -371,12 +377,12 @@ def _grid(panels: Sequence[Panel]) -> go.Figure:
         shared_xaxes="all",
         shared_yaxes="all",
         horizontal_spacing=0.04,
-        vertical_spacing=0.22 / rows,
+        vertical_spacing=0.27 / rows,
         subplot_titles=[titles.get((r, c), "") for r in range(rows) for c in range(columns)],
     )
-    style.layout(figure, 90 + 205 * rows, margin={"t": 66})
+    style.layout(figure, 90 + 215 * rows, margin={"t": 78})
     figure.update_annotations(font={"size": 12.5})
-    figure.update_layout(legend={"y": 1.0 + 36 / (205 * rows)})
+    figure.update_layout(legend={"y": 1.0 + 48 / (215 * rows)})
     return figure
 
 

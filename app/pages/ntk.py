@@ -181,20 +181,20 @@ def offer(missing: Sequence[ntk.Question], key: str, what: str) -> None:
         plan = ntk.plan(missing)
     with st.container(border=True, key=f"{key}_plan"):
         st.markdown(f"**Not computed yet: {what}.** It runs in the background and is kept.")
-        with st.container(horizontal=True, gap="large", vertical_alignment="center"):
+        with st.container(horizontal=True, gap="large"):
             st.metric("Estimated time", plan.time, width="content")
             st.metric("Operations", f"{plan.operations / 1e9:,.0f} GFLOP", width="content")
             st.metric("Memory beyond the encoder", widgets.megabytes(plan.bytes), width="content")
-            st.button(
-                "Compute",
-                key=f"{key}_start",
-                type="primary",
-                on_click=begin,
-                args=(tuple(missing),),
-                icon=":material/play_arrow:",
-            )
         for line in plan.text[:2]:
             st.caption(line.replace("\n", "; "))
+        st.button(
+            "Compute",
+            key=f"{key}_start",
+            type="primary",
+            on_click=begin,
+            args=(tuple(missing),),
+            icon=":material/play_arrow:",
+        )
 
 
 @st.fragment

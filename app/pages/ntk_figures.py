@@ -172,12 +172,10 @@ def show_weighted(shown: Sequence[Shown], view: View) -> None:
 def show_layers(shown: Sequence[Shown]) -> None:
     """Draw which layers make the kernel."""
     st.subheader("Which layers make the kernel")
-    shares = {item.encoder: item.energy.layer_shares() for item in shown}
-    names = list(dict.fromkeys(name for found in shares.values() for name in found))
+    by = st.session_state.get("ntk_layers_by", "block")
+    names, shares = energy_tables.layer_shares(shown, by)
     widgets.figure(
-        figures.layers(
-            names, {key: [found.get(name, 0.0) for name in names] for key, found in shares.items()}
-        ),
+        figures.layers(names, shares),
         named(shown, "layers"),
         [
             {"encoder": item.encoder, "parameter": name, "share": float(value)}
@@ -187,5 +185,14 @@ def show_layers(shown: Sequence[Shown]) -> None:
         energy_tables.provenance("share of the kernel's trace over the task's points", shown),
         key="ntk_layers",
         alt="Share of the kernel's trace that each layer makes",
+    )
+    st.segmented_control(
+        "Layers by",
+        ("block", "module"),
+        default="block",
+        required=True,
+        format_func="by {}".format,
+        key="ntk_layers_by",
+        label_visibility="collapsed",
     )
     st.caption(f"Shares of the trace over the task's points. {counts(shown)}.")

@@ -78,12 +78,13 @@ class EnergyExplorer {
     this.badge = el("div", { class: "badge", role: "status", "data-testid": "energy-status" });
     this.panels = this.curves.map((curve, place) => this.buildPanel(curve, place));
     this.tip = el("div", { class: "tip", hidden: true, role: "presentation" });
-    this.gallery = { title: el("h4"), highest: el("div", { class: "pictures" }), lowest: el("div", { class: "pictures" }) };
-    const columns = new Set(this.curves.map((curve) => curve.encoder)).size;
+    const encoders = [...new Set(this.curves.map((curve) => curve.encoder))];
+    this.galleries = encoders.map(buildGallery);
+    const columns = encoders.length;
     this.root.replaceChildren(
       el("div", { class: "controls" }, ...Object.values(this.sliders).map((slider) => slider.node), el("div", { class: "orders", role: "group", "aria-label": "Order of the points" }, el("span", { class: "note" }, "Points "), ...this.orders.map((item) => item.node)), this.badge),
       el("div", { class: "panels", style: `--columns:${columns}` }, ...this.panels.map((panel) => panel.node)),
-      el("section", { class: "gallery", "data-testid": "gallery" }, this.gallery.title, el("div", { class: "note" }, "highest energy"), this.gallery.highest, el("div", { class: "note" }, "lowest energy"), this.gallery.lowest),
+      el("div", { class: "panels", style: `--columns:${columns}` }, ...this.galleries.map((gallery) => gallery.node)),
       this.tip,
     );
   }
@@ -193,7 +194,7 @@ class EnergyExplorer {
       drawPanel(panel, this.parts[k], this.curves[k].scores[place]);
       panel.node.classList.toggle("selected", k === this.selected);
     });
-    this.showGallery();
+    this.showGalleries();
     window.__tauscope_energy = { setting: this.setting().key, order: this.order, scores: this.curves.map((curve) => ({ arrangement: curve.arrangement, encoder: curve.encoder, score: curve.scores[place] })) };
   }
 
@@ -216,25 +217,12 @@ class EnergyExplorer {
     this.tip.style.transform = `translate(${Math.max(0, left)}px, ${above > 0 ? above : at.top - box.top + 18}px)`;
   }
 
-  showGallery() {
-    const curve = this.curves[this.selected];
-    setText(this.gallery.title, `Images of highest and lowest energy: ${curve.title}, ${curve.encoder}`);
-    for (const [which, found] of Object.entries(extremes(this.parts[this.selected]))) {
-      const key = `${this.digest}/${this.selected}/${found.map(({ b, index }) => `${b}.${index}`).join()}`;
-      const shelf = this.gallery[which];
-      const figures = found.map(({ part, index, b }) => {
-        const text = describePoint({ part, index });
-        return { caption: part.mean[index].toFixed(2), title: text.join("; "), b, part, index };
-      });
-      if (shelf.key !== key) {
-        shelf.key = key;
-        shelf.replaceChildren(...figures.map((f) => el("figure", { class: f.b ? "second" : "first", title: f.title }, pictureOf(f.part.block, f.index, 48) ?? el("div", { class: "nopicture" }, f.part.block.classes[f.part.block.labels[f.index]]), el("figcaption", {}, f.caption))));
-      } else {
-        figures.forEach((f, k) => {
-          shelf.children[k].title = f.title;
-          setText(shelf.children[k].querySelector("figcaption"), f.caption);
-        });
-      }
+  /** Pictures of the arrangement of the selected panel, under every encoder. */
+  showGalleries() {
+    const { arrangement } = this.curves[this.selected];
+    for (const gallery of this.galleries) {
+      const at = this.curves.findIndex((curve) => curve.arrangement === arrangement && curve.encoder === gallery.encoder);
+      drawGallery(gallery, this.curves[at], this.parts[at], this.digest);
     }
   }
 }

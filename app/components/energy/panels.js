@@ -106,3 +106,29 @@ function extremes(parts) {
   all.sort((p, q) => q.part.mean[q.index] - p.part.mean[p.index]);
   return { highest: all.slice(0, SHOWN), lowest: all.slice(-SHOWN).reverse() };
 }
+
+function buildGallery(encoder) {
+  const gallery = { encoder, title: el("h4"), highest: el("div", { class: "pictures" }), lowest: el("div", { class: "pictures" }) };
+  gallery.node = el("section", { class: "gallery", "data-testid": `gallery-${encoder}` }, gallery.title, el("div", { class: "note" }, "highest"), gallery.highest, el("div", { class: "note" }, "lowest"), gallery.lowest);
+  return gallery;
+}
+
+/** Show the pictures of highest and lowest energy; those that stay are only renamed. */
+function drawGallery(gallery, curve, parts, digest) {
+  setText(gallery.title, `Images of highest and lowest energy: ${curve.title}, ${curve.encoder}`);
+  for (const [which, found] of Object.entries(extremes(parts))) {
+    const key = `${digest}/${curve.arrangement}/${found.map(({ b, index }) => `${b}.${index}`).join()}`;
+    const shelf = gallery[which];
+    if (shelf.key !== key) shelf.replaceChildren(...found.map(buildFrame));
+    shelf.key = key;
+    found.forEach((point, k) => {
+      shelf.children[k].title = describePoint(point).join("; ");
+      setText(shelf.children[k].querySelector("figcaption"), point.part.mean[point.index].toFixed(2));
+    });
+  }
+}
+
+function buildFrame({ part, index, b }) {
+  const name = part.block.classes[part.block.labels[index]];
+  return el("figure", { class: b ? "second" : "first" }, pictureOf(part.block, index, 48) ?? el("div", { class: "nopicture" }, name), el("figcaption"));
+}
