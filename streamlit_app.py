@@ -20,19 +20,21 @@ def page(name: str, title: str, icon: str, **settings) -> st.Page:
 
 overview = page("overview", "Overview", "home", default=True)
 merge = page("merge", "Merge", "tune")
+negate = page("negate", "Negate", "remove_circle")
 disentanglement = page("disentanglement", "Disentanglement", "grid_on")
 ntk = page("ntk", "Eigenfunctions", "waves")
 finetune = page("finetune", "Fine-tune", "model_training")
 checkpoints = page("checkpoints", "Checkpoints", "inventory_2")
 
 chosen = st.navigation(
-    [overview, merge, disentanglement, ntk, finetune, checkpoints], position="top"
+    [overview, merge, negate, disentanglement, ntk, finetune, checkpoints], position="top"
 )
 body = st.container()
 if chosen == overview:
     st.subheader("Where to go next")
     with st.container(horizontal=True):
         st.page_link(merge, label="**Merge**: drag a slider a task, watch accuracy move")
+        st.page_link(negate, label="**Negate**: forget a task and keep the rest")
         st.page_link(
             disentanglement, label="**Disentanglement**: see where two task vectors interfere"
         )

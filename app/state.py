@@ -62,6 +62,10 @@ NTK_REVISION = "ntk_revision"  # raised when the page, not its user, moves the s
 NTK_AT = "ntk_at"  # setting and order at this revision
 NTK_EXPLORER = "ntk_explorer"
 NTK_RUNNING = "ntk_running"  # what this visitor has started
+NEGATE_ENCODER, NEGATE_GRID = "negate_encoder", "negate_grid"
+NEGATE_START = "negate_start"  # where the address wants the slider; None: each task's own
+NEGATE_ADDRESS = "negate_address"  # the address last written
+NEGATE_RUN, NEGATE_AT_WORK = "negate_run", "negate_at_work"
 
 # of the address
 QUERY_ENCODER, QUERY_READING, QUERY_CONVENTION = "e", "r", "c"
@@ -300,6 +304,37 @@ def clicked(event: Mapping | None) -> Mapping | None:
     except (KeyError, TypeError):
         return None
     return points[0] if points else None
+
+
+@dataclass(frozen=True)
+class NegateView:
+    """What the Negate page shows; alpha None: every task at its chosen one."""
+
+    encoder: str | None = None
+    alpha: float | None = None
+
+
+def negate_query(view: NegateView) -> dict[str, str]:
+    """Write a view of the Negate page as the address's parameters."""
+    alpha = "own" if view.alpha is None else f"{view.alpha:.6g}"
+    return {QUERY_ENCODER: view.encoder or "", QUERY_ALPHAS: alpha}
+
+
+def negate_visited(
+    query: Mapping[str, str], written: Mapping[str, str] | None
+) -> NegateView | None:
+    """Say which view the address asks for, if it is not the one that the page wrote itself.
+
+    Args:
+        query: The address now, written by anyone; what is malformed counts as not given.
+        written: What the page last wrote; None in a new session.
+
+    Returns:
+        The view of an address that was opened, reloaded or gone back to; None otherwise.
+    """
+    if not query or (written is not None and dict(query) == dict(written)):
+        return None
+    return NegateView(query.get(QUERY_ENCODER) or None, _number(query.get(QUERY_ALPHAS, "own")))
 
 
 def choose(wanted: str | None, options: Sequence[str]) -> str | None:

@@ -1,0 +1,67 @@
+"""The negation grid: one slider, and target and control accuracy of every task follow it.
+
+A row a task, a column a reading; all values are measured ones, the slider stops where they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+SCRIPTS = ("../alpha/elements.js", "negation.js")
+
+
+def read_alpha(raw: object, alphas: Sequence[float], initial: float | None) -> float | None:
+    """Return where the slider was left.
+
+    Args:
+        raw: ``st.session_state.get(key)`` or the component's result: {"alpha": number or None}.
+        alphas: The stops offered.
+        initial: Where it stands without a state.
+
+    Returns:
+        One of ``alphas``, or None: every task at the alpha chosen for it. What is malformed counts
+        as not given.
+    """
+    if not isinstance(raw, Mapping) or "alpha" not in raw:
+        return initial
+    alpha = raw["alpha"]
+    if alpha is None:
+        return None
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+        return initial
+    return min(alphas, key=lambda stop: abs(stop - alpha))
+
+
+def negation_grid(data: Mapping[str, Any], key: str) -> Any:
+    """Mount the grid; the script runs again when the slider is released.
+
+    Args:
+        data: {"alpha": number or None, "alphas": [...], "keep", "control": title,
+            "readings": [{"key", "title"}], "tasks": [{"name", "title", "cells":
+            {reading: {"target": [...], "control": [...], "chosen", "intact"}}}]}; fractions, one
+            an alpha; intact is the control accuracy at alpha 0.
+        key: Of the component; its raw state is ``st.session_state[key]``.
+
+    Returns:
+        The component's result.
+    """
+    return _component()(key=key, data=data, on_alpha_change=_nothing)
+
+
+def _nothing() -> None:
+    """Stand in for a callback: a state without one is not returned by Streamlit."""
+
+
+@cache
+def _component() -> Callable:
+    """Return the component, registered once."""
+    folder = Path(__file__).parent
+    return st.components.v2.component(
+        "tauscope_negation",
+        html='<div class="tauscope-negation" data-testid="negation-grid"></div>',
+        css=(folder / "negation.css").read_text(encoding="utf-8"),
+        js="\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    )
