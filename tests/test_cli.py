@@ -124,6 +124,8 @@ def add_encoder(home: Path) -> None:
         ("addition", "normalized accuracy of Eq. 7"),
         ("merge", "theta_0 + sum_t alpha_t tau_t, Eq. 1"),
         ("embed", "Eq. 1"),
+        ("import", "tau = theta - theta_0"),
+        ("export", "theta_0 + sum_t alpha_t tau_t, Eq. 1"),
         ("jobs", "tau_t of Eq. 1"),
     ],
 )
