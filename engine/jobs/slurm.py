@@ -46,7 +46,7 @@ def launch(jobs: "Jobs", job: Job, claim: str, place: dict) -> dict:
         place: Empty: Slurm finds one.
 
     Returns:
-        ``{"job": number in Slurm}`` for the status.
+        ``{"job": number in Slurm, "submitted": Unix time}`` for the status.
 
     Raises:
         UsageError: If there is no Slurm here, or an option is wrong.
@@ -63,13 +63,14 @@ def launch(jobs: "Jobs", job: Job, claim: str, place: dict) -> dict:
             with _claimed(other, mark) as status:
                 status["claim"] = None
         raise
+    submitted = time.time()  # what the queue said before cannot know of it
     named = [f"{number}_{k}" if len(tasks) > 1 else number for k in range(len(tasks))]
     for (other, mark), name in zip(tasks, named, strict=True):
         with _claimed(other, mark) as status:
-            status["backend"] = {**status["backend"], "job": name}
+            status["backend"] = {**status["backend"], "job": name, "submitted": submitted}
             if status["state"] == "queued":
                 status["waiting"] = f"it waits in Slurm's queue as job {name}"
-    return {"job": named[0]}
+    return {"job": named[0], "submitted": submitted}
 
 
 def stop(jobs: "Jobs", job: Job, force: bool) -> None:
@@ -102,7 +103,6 @@ def alive(jobs: "Jobs", job: Job) -> bool:
         False once both are gone; True while Slurm does not answer.
     """
     status, who = read_status(job.folder), local.process_of(job.folder)
-    claimed = float(status.get("claimed") or 0)
     if who.get("claim") == status.get("claim"):
         if processes.is_here(who):
             if processes.is_alive(who):
@@ -111,8 +111,8 @@ def alive(jobs: "Jobs", job: Job) -> bool:
             return True
     number = status["backend"].get("job")
     if number is None:
-        return time.time() - claimed < local.STARTING
-    queue = _queue(claimed)
+        return time.time() - float(status.get("claimed") or 0) < local.STARTING
+    queue = _queue(float(status["backend"].get("submitted") or 0))
     return queue is None or number in queue
 
 
@@ -252,13 +252,18 @@ def _ask(*command: str) -> str:
         ) from error
 
 
-def requeue(number: str) -> None:
-    """Ask Slurm to start a job again later, under its number.
+def requeue(number: str, noticed: bool) -> None:
+    """Ask Slurm to start a job again later, under its number, unless it was ending it anyway.
+
+    A job that is pre-empted is queued again by Slurm itself; one that ``scancel`` took is not.
 
     Args:
         number: ``SLURM_JOB_ID``.
+        noticed: Whether the notice before the time limit came.
 
     Raises:
-        EngineError: If it does not.
+        EngineError: If Slurm does not answer.
     """
-    _ask("scontrol", "requeue", number)
+    state = _ask("squeue", "--noheader", "--format=%T", "--jobs", number).strip()
+    if noticed or state == "RUNNING":
+        _ask("scontrol", "requeue", number)

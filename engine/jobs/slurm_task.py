@@ -48,13 +48,19 @@ def main(home: Path, kills: int, tasks: Sequence[str]) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    heard: set[int] = set()
+
+    def hand_on(number: int, frame: object) -> None:
+        heard.add(number)
+        child.send_signal(signal.SIGTERM)
+
     for number in SIGNALS:
-        signal.signal(number, lambda *_: child.send_signal(signal.SIGTERM))
+        signal.signal(number, hand_on)
     code = child.wait()
     if not _is_due_again(job.folder, claim, code, kills):
         return code if code >= 0 else 128 - code
     try:
-        slurm.requeue(os.environ["SLURM_JOB_ID"])
+        slurm.requeue(os.environ["SLURM_JOB_ID"], signal.SIGUSR1 in heard)
     except EngineError as error:  # its place in the queue goes, so readers see that it is lost
         sys.stderr.write(f"{error}\n")
         return 1
