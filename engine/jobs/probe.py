@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from engine.encoders import Encoder
     from engine.store import Store
 
-IMAGES = (4, 16)  # of the two batches
+IMAGES, HELD = (4, 16), (16, 48)  # of the batches that are timed, and whose memory is counted
+CAUTION = 1.1  # for what allocators and workspaces take beside the tensors
 REPEATS = 2
 
 
@@ -97,7 +98,7 @@ def _key(store: "Store", name: str, mode: str, precision: str, device: str) -> s
 
 def _measured(encoder: "Encoder", mode: str, precision: str) -> Probe:
     """Return what two batches tell."""
-    seconds, held = [], []
+    seconds = []
     for images in IMAGES:
         _step(encoder, mode, precision, images)  # warm-up
         times = []
@@ -106,14 +107,14 @@ def _measured(encoder: "Encoder", mode: str, precision: str) -> Probe:
             _step(encoder, mode, precision, images)
             times.append(time.perf_counter() - began)
         seconds.append(min(times))
-        held.append(_held_by(encoder, mode, precision, images))
-    (few, many), span = IMAGES, IMAGES[1] - IMAGES[0]
-    image = max(seconds[1] - seconds[0], 0.1 * seconds[1]) / span
-    each = max(held[1] - held[0], 0) / span
+    held = [_held_by(encoder, mode, precision, images) for images in HELD]
+    few, many = IMAGES
+    image = max(seconds[1] - seconds[0], 0.1 * seconds[1]) / (many - few)
+    each = CAUTION * max(held[1] - held[0], 0) / (HELD[1] - HELD[0])
     return Probe(
         start=max(0.0, seconds[1] - image * many),
         image=image,
-        fixed=max(0.0, held[0] - each * few),
+        fixed=max(0.0, held[0] - each * HELD[0]),
         each=each,
         parameters=sum(value.numel() for value in encoder.theta0.values()),
         weights=sum(value.numel() * value.element_size() for value in encoder.theta0.values()),
