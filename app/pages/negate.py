@@ -100,24 +100,23 @@ def results(encoder: str, found: dict, names: list[str], titles: dict[str, str])
     st.subheader("On test, at the chosen α")
     rows = compute.rows(found, names, titles)
     readings = [titles[reading] for reading in compute.READINGS]
-    columns = st.columns(len(readings))
-    for column, reading in zip(columns, readings, strict=True):
+    run = [reading for reading in readings if any(row["reading"] == reading for row in rows)]
+    for column, reading in zip(st.columns(len(run)), run, strict=True):
         mine = [row for row in rows if row["reading"] == reading]
-        if mine:
-            left = sum(row["negated"] for row in mine) / len(mine)
-            before = sum(row["zero-shot"] for row in mine) / len(mine)
-            control = sum(row["control"] for row in mine) / len(mine)
-            column.metric(
-                f"{reading}: mean of {len(mine)} tasks",
-                widgets.percent(left),
-                f"{100 * (left - before):+.1f} points",
-                delta_color="inverse",
-                help="Accuracy left on the target tasks, against zero-shot; less is better.",
-            )
-            column.caption(
-                f"control {widgets.percent(control)}, before "
-                f"{widgets.percent(mine[0]['control before'])}"
-            )
+        left = sum(row["negated"] for row in mine) / len(mine)
+        before = sum(row["zero-shot"] for row in mine) / len(mine)
+        control = sum(row["control"] for row in mine) / len(mine)
+        column.metric(
+            f"{reading}: mean of {len(mine)} tasks",
+            widgets.percent(left),
+            f"{100 * (left - before):+.1f} points",
+            delta_color="inverse",
+            help="Accuracy left on the target tasks, against zero-shot; less is better.",
+        )
+        column.caption(
+            f"control {widgets.percent(control)}, before "
+            f"{widgets.percent(mine[0]['control before'])}"
+        )
     figure = figures.negated(
         rows, readings, f"{encoder}: target tasks after negation, exact, whole test splits"
     )

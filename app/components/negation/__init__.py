@@ -25,14 +25,10 @@ def read_alpha(raw: object, alphas: Sequence[float], initial: float | None) -> f
         One of ``alphas``, or None: every task at the alpha chosen for it. What is malformed counts
         as not given.
     """
-    if not isinstance(raw, Mapping) or "alpha" not in raw:
-        return initial
-    alpha = raw["alpha"]
-    if alpha is None:
-        return None
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        return initial
-    return min(alphas, key=lambda stop: abs(stop - alpha))
+    alpha = raw["alpha"] if isinstance(raw, Mapping) and "alpha" in raw else initial
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | None):
+        alpha = initial
+    return None if alpha is None else min(alphas, key=lambda stop: abs(stop - alpha))
 
 
 def negation_grid(data: Mapping[str, Any], key: str) -> Any:

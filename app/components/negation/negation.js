@@ -70,8 +70,13 @@ class NegationGrid {
   buildRow(task) {
     const cells = this.data.readings.map((reading) => (task.cells[reading.key] ? this.buildCell(task, reading) : null));
     const node = el("div", { class: "row", "data-testid": `negation-${task.name}` }, el("div", { class: "name" }, task.title),
-      ...cells.map((cell) => (cell ? cell.node : el("div", { class: "cell none" }, "not run yet"))));
+      ...cells.map((cell, place) => (cell ? cell.node : el("div", { class: "cell none" }, this.which(this.data.readings[place]), " not run yet"))));
     return { task, cells, node };
+  }
+
+  /** The reading's name beside its chart, where columns have become rows. */
+  which(reading) {
+    return el("div", { class: "which" }, reading.title);
   }
 
   buildCell(task, reading) {
@@ -89,7 +94,7 @@ class NegationGrid {
       svg("path", { class: "control", d: path(values.control) }), svg("path", { class: "target", d: path(values.target) }),
       cursor, dots.control, dots.target);
     const target = el("b", { "data-testid": `target-${task.name}-${reading.key}` }), control = el("span", { "data-testid": `control-${task.name}-${reading.key}` });
-    const node = el("div", { class: "cell" }, chart, el("div", { class: "readout" }, target, control));
+    const node = el("div", { class: "cell" }, this.which(reading), chart, el("div", { class: "readout" }, target, control));
     return { node, chart, cursor, dots, values, across, target, control, reading };
   }
 
@@ -123,6 +128,8 @@ class NegationGrid {
   update() {
     const own = this.alpha === null;
     this.each.setAttribute("aria-pressed", own);
+    if (own && this.first !== false) this.slider.value = 0;
+    this.first = false;
     if (!own) this.slider.value = this.data.alphas.findIndex((stop) => Math.abs(stop - this.alpha) < 1e-9);
     this.slider.classList.toggle("idle", own);
     setText(this.value, own ? "own" : this.alpha.toFixed(2));
