@@ -323,8 +323,8 @@ def _map(
     """Draw a map and what lies over it; Plotly's rows are the second alpha."""
     figure = go.Figure()
     figure.add_heatmap(x=alphas, y=alphas, z=values.T.astype(np.float32), hoverinfo="skip", **heat)
-    x, y = np.meshgrid(alphas, alphas)  # rows are the second alpha
-    known = ~np.isnan(values.T)
+    x, y = np.meshgrid(alphas.astype(np.float32), alphas.astype(np.float32))
+    known = ~np.isnan(values.T)  # rows are the second alpha
     columns = {key: place for place, key in enumerate(tables)}
     carried = np.stack([table.T[known] for table in tables.values()], axis=-1)
     words = "<br>".join(
@@ -340,40 +340,44 @@ def _map(
         unselected={"marker": {"opacity": 0}},
         customdata=carried.astype(np.float32),
         hovertemplate=f"α₁ %{{x:.2f}}, α₂ %{{y:.2f}}<br>{words}<extra></extra>",
-        showlegend=False,
     )
     for colour, size in (("white", 4), (RED, 2)):
         figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1, line={"color": colour, "width": size})
-    marks = ((0.0, 0.0, "cross-thin", 13, "θ₀"), (*chosen, "circle-open", 14, "chosen α"))
-    for at_x, at_y, symbol, size, words in marks:
-        for colour, width in (("white", 4.5), ("black", 2)):
-            figure.add_scatter(
-                x=[at_x],
-                y=[at_y],
-                mode="markers",
-                name=words,
-                hoverinfo="skip",
-                marker={
-                    "symbol": symbol,
-                    "size": size,
-                    "color": colour,
-                    "line": {"color": colour, "width": width},
-                },
-                showlegend=False,
-            )
-    style.layout(
-        figure,
-        height,
-        margin={"t": 46},
+    # theta_0 and the chosen alphas, each first in white and then in black
+    symbols = ["cross-thin", "circle-open"] * 2
+    colours = ["white", "white", "black", "black"]
+    figure.add_scatter(
+        x=[0.0, chosen[0]] * 2,
+        y=[0.0, chosen[1]] * 2,
+        mode="markers",
+        hoverinfo="skip",
+        marker={
+            "symbol": symbols,
+            "size": 14,
+            "color": colours,
+            "line": {"color": colours, "width": [4.5, 4.5, 2, 2]},
+        },
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}},
+    )
+    # margins are given, not sought: seeking them lays everything out several times
+    figure.update_layout(
+        height=height,
+        margin={"l": 58, "r": 8, "t": 46, "b": 50, "pad": 0},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": 13},
         title=_title(title),
+        hoverlabel={"namelength": -1},
+        showlegend=False,
         hovermode="closest",
         clickmode="event+select",
         dragmode=False,
         hoverdistance=80,
     )
-    shared = {"range": list(limits), "zeroline": False, "showgrid": False, "constrain": "domain"}
-    figure.update_xaxes(title=f"α₁, {titles[0]}", **shared)
-    figure.update_yaxes(title=f"α₂, {titles[1]}", scaleanchor="x", **shared)
+    shared = {"range": list(limits), "zeroline": False, "showgrid": False, "automargin": False}
+    figure.update_xaxes(title=f"α₁, {titles[0]}", title_standoff=6, **shared)
+    figure.update_yaxes(title=f"α₂, {titles[1]}", title_standoff=6, **shared)
     return figure
 
 
