@@ -147,7 +147,9 @@ def plan(
     except UsageError as error:
         if algorithm == "layerwise":
             raise
-        refused, names = error, tuple(name for name in names if name != "layerwise")
+        if algorithm == "auto":
+            # what changes tensors in place cannot be pushed forward either
+            refused, names = error, ("jacobian",)
     counted = survey or _blind(encoder)
     fitting = [
         found
@@ -163,7 +165,7 @@ def plan(
     operations, name, batch, chunk, block, size = min(fitting)
     why = "asked for"
     if algorithm == "auto":
-        why = "fewest operations" if refused is None else "another does not cover this encoder"
+        why = "fewest operations" if refused is None else "the only one that covers it"
     operations *= logits
     seconds = operations / (ATTAINED * speed(_device(encoder), _dtype(encoder)))
     return Plan(name, batch, chunk, block, rows, columns, logits, operations, size, seconds, why)

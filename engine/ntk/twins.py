@@ -59,7 +59,7 @@ def jacobian_kernel(
             for name, value in found.items():
                 if name not in held:
                     held[name] = value.new_empty(len(points), theta[name].numel())
-                held[name][start : start + batch] = value.flatten(1)
+                held[name][start : start + batch] = value.reshape(len(value), -1)
             done = len(points[start : start + batch])
             del found
             progress(done)
