@@ -290,3 +290,8 @@ def axis(points: int, limits: Sequence[float]) -> np.ndarray:
 
     low, high = limits
     return engine_axis(points, high, None if low == -high else low).numpy()
+
+
+def is_on(found: Map, alphas: np.ndarray) -> bool:
+    """Return whether a map has just these alphas."""
+    return len(found.alphas) == len(alphas) and bool(np.allclose(found.alphas, alphas, atol=1e-9))

@@ -7,7 +7,7 @@ import numpy as np
 
 from app.compute import models
 from app.compute.background import Work, board
-from app.compute.disentanglement import Map, Vectors, as_map
+from app.compute.disentanglement import Map, Vectors, as_map, is_on
 
 BATCH = 250
 
@@ -116,11 +116,6 @@ def kept_nonlinear(
         return fits, fits and max(found.n) == images, len(found.alphas), max(found.n)
 
     return max(found, key=fit, default=None)
-
-
-def is_on(found: Map, alphas: np.ndarray) -> bool:
-    """Return whether a map has just these alphas."""
-    return len(found.alphas) == len(alphas) and bool(np.allclose(found.alphas, alphas, atol=1e-9))
 
 
 def compute_nonlinear(
