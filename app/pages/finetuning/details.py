@@ -7,8 +7,8 @@ from app.compute import jobs
 from app.figures import jobs as figures
 
 
-def show_state(job) -> None:
-    """Draw how far a job is, and what its user can do next."""
+def show_state(job, named: bool) -> None:
+    """Draw how far a job is, and what its user can do next; its name where there are several."""
     told = [f"step {job.step:,} of {job.steps:,}" if job.steps else "steps not known yet"]
     told += [] if job.loss is None else [f"loss {job.loss:.3f} nats"]
     told += [] if job.validation is None else [f"validation {widgets.percent(job.validation)}"]
@@ -19,8 +19,9 @@ def show_state(job) -> None:
         told += [f"{jobs.seconds(job.seconds)} at work"]
     told += [jobs.where(job)]
     told += [] if job.peak_memory is None else [f"{widgets.megabytes(job.peak_memory)} at most"]
-    name = f"**{jobs.name_of(job)}** · {jobs.STATES[job.state]} · "
-    st.progress(jobs.fraction(job), text=name + " · ".join(told))
+    told.insert(0, f"**{jobs.STATES[job.state]}**")
+    told[:0] = [f"**{jobs.name_of(job)}**"] if named else []
+    st.progress(jobs.fraction(job), text=" · ".join(told))
     if job.state == "failed":
         st.error(jobs.sentence(job.error or NO_CAUSE), icon=":material/error:")
     elif job.state == "lost":
@@ -51,9 +52,10 @@ def show_curves(chosen: list) -> None:
             name = jobs.name_of(job) if len(parts) == 1 else f"{part} · {jobs.name_of(job)}"
             curves.append(figures.Curve(name, points, job.steps // len(parts) or None))
             rows += [{"job": job.id, "part": part, **point} for point in points]
-    if not rows:
-        st.caption("The first point comes with the first log entry.")
+    if not rows and not any(job.verb == "finetune" for job in chosen):
         return
+    if not curves:  # empty axes: nothing jumps when the first point comes
+        curves = [figures.Curve(jobs.name_of(chosen[0]), [], chosen[0].steps or None)]
     left, right = st.columns(2, gap="large")
     left.plotly_chart(
         figures.loss_curves(curves),

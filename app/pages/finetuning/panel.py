@@ -44,7 +44,7 @@ def panel(interval: float) -> None:
         return
     act(chosen)
     for job in chosen[:COMPARED]:
-        show_state(job)
+        show_state(job, named=len(chosen) > 1)
     show_curves(chosen[:COMPARED])
     if len(chosen) > COMPARED:
         st.caption(f"The first {COMPARED} of {len(chosen)} chosen jobs are drawn.")
@@ -75,11 +75,10 @@ def table(found: list) -> None:
     held = st.session_state[state.FINETUNE_CHOSEN]
     choose([name for name in held if name in listed] or held)
     ticked = [place for place, name in enumerate(listed) if name in held]
+    selection = {"selection": {"rows": ticked, "columns": [], "cells": []}}
     drawn = st.session_state.get(state.FINETUNE_TABLE)
-    if drawn is None or sorted(drawn["selection"]["rows"]) != ticked:
-        st.session_state[state.FINETUNE_TABLE] = {
-            "selection": {"rows": ticked, "columns": [], "cells": []}
-        }
+    if drawn is not None and sorted(drawn["selection"]["rows"]) != ticked:
+        st.session_state[state.FINETUNE_TABLE] = selection  # rows have moved below the ticks
 
     def tick() -> None:
         rows = st.session_state[state.FINETUNE_TABLE]["selection"]["rows"]
@@ -90,8 +89,10 @@ def table(found: list) -> None:
         key=state.FINETUNE_TABLE,
         on_select=tick,
         selection_mode="multi-row",
+        selection_default=selection,
         hide_index=True,
-        height=min(SHOWN, 37 * (len(found) + 1) + 3),
+        height=min(SHOWN, 35 * (len(found) + 1) + 2),
+        placeholder="–",
         column_config=COLUMNS,
         alt="Jobs, newest first, with state, progress, loss and validation accuracy",
     )

@@ -1,0 +1,158 @@
+"""The Fine-tune page in Chromium: launch, watch, reload, restart, merge; cancel and resume."""
+
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.jobs import Jobs
+from engine.store import Store
+from tests.browser import conftest
+from tests.tiny_world import make_encoder
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+APP = ROOT / "app" / "server.py"
+LIMIT = 180_000  # ms, on a machine that may be busy
+STEPS = 120  # some seconds of work: enough to watch, to reload and to restart the server
+
+
+@pytest.fixture
+def world(tmp_path) -> Store:
+    return make_encoder(tmp_path / "cache")
+
+
+@contextmanager
+def serving(world: Store, log: Path):
+    """Run a dashboard of its own on this cache, and stop it."""
+    env = {"TAUSCOPE_CACHE": str(world.home), "TAUSCOPE_JOB_THREADS": "1"}
+    process, address = conftest._start(APP, env, log)
+    try:
+        yield address
+    finally:
+        conftest._stop(process)
+
+
+@pytest.fixture
+def jobs(world):
+    """The jobs of this cache; whatever is still at work at the end is killed."""
+    found = Jobs(world.home)
+    yield found
+    for job in found.list():
+        if not job.finished:
+            found.cancel(job.id, force=True)
+
+
+def field(page, name: str):
+    return page.locator(f".st-key-finetune_form_{name} input").first
+
+
+def press(page, name: str) -> None:
+    page.locator(f".st-key-finetune_{name} button:not([disabled])").click(timeout=LIMIT)
+
+
+def launch(page, address: str, seed: int, **numbers: float) -> None:
+    """Fill the form and press Launch, with the mouse and the keyboard."""
+    page.goto(f"{address}/finetune", timeout=LIMIT)
+    page.locator(".st-key-finetune_launch button").wait_for(timeout=LIMIT)
+    for name, value in {"seeds": seed, **numbers}.items():
+        field(page, name).fill(str(value))
+        field(page, name).press("Enter")
+        page.wait_for_selector(conftest.READY, timeout=LIMIT)
+    if "steps" in numbers:  # what it will cost follows what was typed
+        cost = page.locator(".st-key-finetune_cost")
+        cost.get_by_text(f"{numbers['steps']:,}", exact=True).wait_for(timeout=LIMIT)
+    press(page, "launch")
+
+
+def until(condition, seconds: float = 120.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+def shown_step(page) -> int:
+    """The step that the page shows of the chosen job; -1 before it shows one."""
+    text = page.get_by_test_id("stProgress").first.inner_text()
+    before, found, _ = text.partition(" of ")
+    return int(before.rpartition(" ")[2].replace(",", "")) if found else -1
+
+
+def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jobs, tmp_path):
+    with open_page() as page:
+        with serving(world, tmp_path / "first.txt") as address:
+            launch(page, address, seed=4711, steps=STEPS)
+            (job,) = until(jobs.list)
+            assert (job.option("--mode"), job.option("--seed")) == ("linear", "4711")
+            page.wait_for_url(f"**/finetune?job={job.id}", timeout=LIMIT)
+            first = until(lambda: max(shown_step(page), 0))
+            until(lambda: shown_step(page) > first)
+            page.reload()
+            page.get_by_test_id("stProgress").first.wait_for(timeout=LIMIT)
+            assert job.id in page.url
+            assert until(lambda: max(shown_step(page), 0)) > first
+        # without any dashboard it goes on
+        before = jobs.get(job.id).step
+        until(lambda: jobs.get(job.id).finished or jobs.get(job.id).step > before)
+        with serving(world, tmp_path / "second.txt") as address:
+            page.goto(f"{address}/finetune?job={job.id}", timeout=LIMIT)
+            page.get_by_text("done", exact=False).first.wait_for(timeout=LIMIT)
+            until(lambda: jobs.get(job.id).state == "done")
+            until(lambda: shown_step(page) == STEPS)
+            page.get_by_role("link", name="Its checkpoint in Merge").wait_for(timeout=LIMIT)
+            (entry,) = world.find("checkpoint")
+            assert jobs.get(job.id).artifacts == (entry.digest,)
+            assert (entry.meta["seed"], entry.meta["steps"]) == (4711, STEPS)
+            # the mouse alone leads to Merge, and there it is
+            page.get_by_role("link", name="Merge", exact=True).first.click()
+            page.get_by_test_id("range-handwriting").wait_for(timeout=LIMIT)
+            assert page.get_by_test_id("value-handwriting").inner_text().strip()
+            assert [e for e in page.errors if "404" not in e and "ERR_CONN" not in e] == []
+
+
+def test_cancelled_and_resumed_it_equals_an_uninterrupted_run(open_page, world, jobs, tmp_path):
+    with open_page() as page, serving(world, tmp_path / "log.txt") as address:
+        launch(page, address, seed=5, steps=STEPS)
+        (job,) = until(jobs.list)
+        until(lambda: shown_step(page) > 5)
+        press(page, "cancel")
+        stopped = until(lambda: jobs.get(job.id).finished and jobs.get(job.id))
+        assert stopped.state == "cancelled"
+        assert 5 < stopped.step < STEPS
+        press(page, "resume")
+        until(lambda: jobs.get(job.id).state == "done")
+        assert jobs.get(job.id).attempt == 2
+        until(lambda: shown_step(page) == STEPS)
+    (entry,) = world.find("checkpoint")
+    # the same words in a cache of their own, never stopped
+    alone = make_encoder(tmp_path / "alone")
+    words = [*jobs.get(job.id).arguments, "--threads", "1", "--cache", str(alone.home)]
+    subprocess.run(
+        [sys.executable, "-m", "engine", job.verb, *words], cwd=ROOT, check=True, timeout=300
+    )
+    (other,) = alone.find("checkpoint")
+    interrupted, whole = world.get(entry), alone.get(other)
+    assert interrupted.keys() == whole.keys()
+    assert all(torch.equal(interrupted[name], whole[name]) for name in whole)
+
+
+def test_a_failure_is_shown_and_the_page_fits_a_phone(open_page, world, jobs, tmp_path):
+    with open_page(390, 844, "dark") as page, serving(world, tmp_path / "log.txt") as address:
+        launch(page, address, seed=1, steps=20, rate=1e9, warmup=0)
+        (job,) = until(jobs.list)
+        failed = until(lambda: jobs.get(job.id).finished and jobs.get(job.id))
+        assert failed.state == "failed"
+        alert = page.get_by_role("alert").filter(has_text="train with a lower rate")
+        alert.first.wait_for(timeout=LIMIT)
+        page.wait_for_selector(conftest.READY, timeout=LIMIT)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert [error for error in page.errors if "404" not in error] == []
