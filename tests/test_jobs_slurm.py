@@ -266,7 +266,7 @@ def test_one_at_work_is_left_to_save_its_state_unless_forced(jobs, here):
 # ---------------------------------------------------------------------- what Slurm starts on a node
 
 
-def run_task(jobs, job):
+def run_task(jobs, job, starts_before=0):
     """Start what the batch file starts, around the light verb."""
     code = (
         "import sys, light_jobs; from pathlib import Path; from engine.jobs import slurm_task;"
@@ -280,6 +280,7 @@ def run_task(jobs, job):
         env={
             **os.environ,
             "SLURM_JOB_ID": "41",
+            "SLURM_RESTART_COUNT": str(starts_before),
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONPATH": f"{root}{os.pathsep}{root}/tests",
         },
@@ -320,7 +321,7 @@ def test_a_notice_saves_the_state_and_queues_again(jobs, here, number):
     (here / "queue").write_text("41 PENDING\n")
     forget_queue()
     found = jobs.get(job.id)
-    assert (found.state, found.attempt) == ("queued", 2)
+    assert (found.state, found.attempt) == ("queued", 1)
     assert found.waiting == "it waits to be started again by Slurm"
 
 
@@ -329,7 +330,7 @@ def test_a_killed_process_is_started_again_but_not_for_ever(jobs, here):
     _look_after(jobs)
     (here / "queue").write_text("RUNNING\n")
     for turn in (1, 2):
-        with run_task(jobs, job) as task:
+        with run_task(jobs, job, turn - 1) as task:
             os.kill(at_step(jobs, job, 2).pid, signal.SIGKILL)
             code = task.wait(60)
         assert len(calls(here)) == 1

@@ -39,6 +39,8 @@ def main(home: Path, kills: int, tasks: Sequence[str]) -> int:
     id, _, claim = tasks[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))].partition(":")
     jobs = Jobs(home)
     job = jobs.get(id)
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")):
+        _count(job.folder, claim)
     with (job.folder / "log.txt").open("ab") as log:
         child = subprocess.Popen(
             jobs.command(job, claim),
@@ -67,6 +69,13 @@ def main(home: Path, kills: int, tasks: Sequence[str]) -> int:
     return 0
 
 
+def _count(folder: Path, claim: str) -> None:
+    """Count one more start; here, for who pre-empts or loses a node gives no time to do it there."""
+    with contextlib.suppress(OSError, ValueError), files.changing(folder) as status:
+        if status["claim"] == claim and status["state"] in ("queued", "running"):
+            status["attempt"] += 1
+
+
 def _is_due_again(folder: Path, claim: str, code: int, kills: int) -> bool:
     """Return whether a job must be started again; then its status says that it is queued."""
     again = False
@@ -80,7 +89,6 @@ def _is_due_again(folder: Path, claim: str, code: int, kills: int) -> bool:
             status["backend"] = {**told, "kills": told.get("kills", 0) + 1}
         again = status["state"] == "queued"
         if again:
-            status["attempt"] += 1
             status["waiting"] = "it waits to be started again by Slurm"
     if again:
         how = f"killed by signal {-code}" if code < 0 else "asked to leave"
