@@ -70,7 +70,7 @@ def main(home: Path, kills: int, tasks: Sequence[str]) -> int:
 
 
 def _count(folder: Path, claim: str) -> None:
-    """Count one more start; here, for who pre-empts or loses a node gives no time to do it there."""
+    """Count one more start: one whose node was lost could not do so at its end."""
     with contextlib.suppress(OSError, ValueError), files.changing(folder) as status:
         if status["claim"] == claim and status["state"] in ("queued", "running"):
             status["attempt"] += 1

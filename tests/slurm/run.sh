@@ -15,7 +15,7 @@ skip() { echo "slurm: skipped, $1" >&2; exit 0; }
 if ! command -v slurmctld slurmd sbatch munged >/dev/null; then
   command -v apt-get >/dev/null || skip "there is no apt-get to install it"
   export DEBIAN_FRONTEND=noninteractive
-  # no service may start by itself: this cluster has a configuration of its own
+  # should a service start with it, nothing here meets it: sockets, ports and files are our own
   { apt-get update -qq \
       && apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge; } \
     >/dev/null 2>&1 || skip "apt-get could not install slurmctld slurmd slurm-client munge"
