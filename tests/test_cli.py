@@ -368,6 +368,14 @@ def test_a_second_ctrl_c_is_not_held_back():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_second_sigterm_is_held_back_until_the_state_is_saved():
+    with stoppable() as check:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+
+
 def test_pretraining_stores_both_encoders_and_is_not_repeated(ask, tmp_path):
     words = ["pretrain", "--images", "64", "--epochs", "1", "--batch", "32", "--cache", tmp_path]
     rows = ask(*words)["encoders"]

@@ -53,7 +53,8 @@ def counter(name: str, what: str) -> Callable[[int, int], None]:
 def stoppable() -> Generator[Callable[[], None]]:
     """Hold Ctrl-C and SIGTERM back until the step is done, so that its state can be saved.
 
-    A second one is not held back.
+    A second Ctrl-C is not held back; a second SIGTERM is, for a cluster's queue sends one to every
+    process of a job, and those above hand theirs on.
 
     Yields:
         ``check()``, which raises ``KeyboardInterrupt`` after the first one.
@@ -62,7 +63,7 @@ def stoppable() -> Generator[Callable[[], None]]:
 
     def ask(number: int, frame: object) -> None:
         nonlocal asked
-        if asked:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked = True
 
