@@ -137,11 +137,11 @@ def _shown(job: Job) -> str:
         "device": job.device,
         "waits": job.waiting,
         "error": job.error,
-        "made": "\n          ".join(job.artifacts) or None,
+        "made": "\n            ".join(job.artifacts) or None,
         "created": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.created)),
         "folder": str(job.folder),
     }
-    return "\n".join(f"{name:<10}{value}" for name, value in facts.items() if value is not None)
+    return "\n".join(f"{name:<12}{value}" for name, value in facts.items() if value is not None)
 
 
 def _duration(seconds: float | None) -> str:

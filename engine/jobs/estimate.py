@@ -19,7 +19,7 @@ from engine.jobs.probe import Probe, memory_there, probed
 if TYPE_CHECKING:
     from engine.store import Store
 
-PROCESS = 0.8e9  # bytes of a process with torch and open_clip, without any model
+PROCESS = 0.95e9  # bytes of a process with torch and open_clip, without any model
 CONTEXT = 0.6e9  # bytes CUDA takes of a GPU for itself
 STARTING = 8.0  # seconds until torch and the encoder are there
 MARGIN = 0.92  # of the memory that is there

@@ -31,6 +31,7 @@ from engine.jobs.changing import (
 from engine.jobs.job import ID, NEW_STATUS, Job, Suite, new_spec
 from engine.jobs.standing import back_end, has_work, look, waiting
 
+_settled: dict[Path, tuple[tuple[int, int], Job]] = {}  # a page opens Jobs at every look
 _supervisors: list[subprocess.Popen] = []  # kept to be collected when they end
 
 
@@ -40,7 +41,6 @@ class Jobs:
     def __init__(self, home: Path) -> None:
         self.home = Path(home).expanduser().absolute()
         self.root = self.home / "jobs"
-        self._settled: dict[Path, tuple[tuple[int, int], Job]] = {}
 
     # ------------------------------------------------------------------------------ submitting
 
@@ -374,7 +374,7 @@ class Jobs:
 
     def _read(self, folder: Path) -> Job:
         """Return the job of a folder."""
-        return look(self, self._settled, folder)
+        return look(self, _settled, folder)
 
     def _start_supervisor(self) -> None:
         """Start a supervisor that outlives this process."""

@@ -78,7 +78,7 @@ def _count(folder: Path, claim: str) -> None:
 
 def _is_due_again(folder: Path, claim: str, code: int, kills: int) -> bool:
     """Return whether a job must be started again; then its status says that it is queued."""
-    again = False
+    again = killed = False
     with contextlib.suppress(OSError, ValueError), files.changing(folder, True) as status:
         if status["claim"] != claim or status["wanted"] == "cancel":
             return False
@@ -90,9 +90,9 @@ def _is_due_again(folder: Path, claim: str, code: int, kills: int) -> bool:
         again = status["state"] == "queued"
         if again:
             status["waiting"] = "it waits to be started again by Slurm"
-    if again:
-        how = f"killed by signal {-code}" if code < 0 else "asked to leave"
-        tell(folder, "queued", error=None, reason=how)
+    if again and killed:  # one that left by itself has said so
+        how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        tell(folder, "queued", reason=how)
     return again
 
 
