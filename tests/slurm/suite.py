@@ -24,7 +24,7 @@ BEGAN = time.monotonic()
 SHORT = ("--steps", "12", "--batch", "8", "--rate", "0.001", "--limit", "100", "--threads", "1")
 SHORT += ("--device", "cpu")
 # long enough to be met at work, and saved often
-LONG = ("--steps", "150", *SHORT[2:], "--checkpoint-every", "5")
+LONG = ("--steps", "100", *SHORT[2:], "--checkpoint-every", "5")
 
 
 def main() -> None:
