@@ -19,6 +19,7 @@ from engine.commands.stopping import counter
 from engine.encoders import Encoder
 from engine.evaluate import addition as run_addition
 from engine.evaluate import (
+    ALPHAS,
     evaluate_nonlinear,
     linearized_accuracy,
     wilson_interval,
@@ -43,6 +44,9 @@ ANSWER = (
     "validation",
     "n",
 )
+
+# methods that shrink the sum want more than alpha = 1
+FARTHER = tuple(round(0.05 * k, 2) for k in range(41))
 
 Taus = Mapping[str, Mapping[str, Tensor]]
 
@@ -184,7 +188,11 @@ def addition(args: argparse.Namespace) -> Outcome:
         mode=args.mode,
         convention=args.convention,
         limit=args.limit,
-        **({"method": args.method, "options": options} if args.method else {}),
+        **(
+            {"method": args.method, "options": options, "alphas": list(FARTHER)}
+            if args.method
+            else {}
+        ),
     )
     kept = store.find("result", what="addition", key=key)
     if kept and not args.force:
@@ -222,6 +230,7 @@ def _measured_addition(
         {name: load(task, "test") for name, task in tasks.items()},
         convention=args.convention,
         direction=direction,
+        alphas=FARTHER if args.method else ALPHAS,
         respond=responding(store, encoder, entries, taus, args.mode, direction),
         progress=counter(f"addition {args.mode}", "settings"),
     )

@@ -118,7 +118,7 @@ def _method(verb: argparse.ArgumentParser) -> None:
         "--method",
         choices=METHODS,
         metavar="M",
-        help=f"merge by another method than the sum: {', '.join(METHODS)}",
+        help=f"merge by another method than the sum, alpha up to 2: {', '.join(METHODS)}",
     )
     verb.add_argument(
         "--option",
