@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -201,11 +202,14 @@ def make(root: Path, name: str, spec: dict, status: dict) -> Path:
         replace_table(hidden / "spec.json", spec, durable=True)
         replace_table(hidden / "status.json", status, durable=True)
         (hidden / RESERVE).write_bytes(os.urandom(8192))
-        (hidden / "log.txt").touch()
-        (hidden / "events.jsonl").touch()
+        (hidden / "pid.json").write_bytes(b"{}")
+        # all that is written later is there from the first: a full disk takes no new file
+        for later in ("log.txt", "events.jsonl", "lock", "run.lock"):
+            (hidden / later).touch()
         hidden.rename(folder)
         sync_folder(root)
     except OSError as error:
+        shutil.rmtree(hidden, ignore_errors=True)
         raise EngineError(
             f"cannot write {hidden}: {error.strerror or error}; free some space there, or set "
             "TAUSCOPE_CACHE to a folder on another disk"

@@ -313,10 +313,13 @@ class Jobs:
                 settle_gone(self, job)
         jobs = self.list()
         if has_work(jobs):
-            with files.locked(self.root / "supervisor.lock", wait=False) as free:
-                pass
-            if free:
-                self._start_supervisor()
+            try:
+                with files.locked(self.root / "supervisor.lock", wait=False) as free:
+                    pass
+                if free:
+                    self._start_supervisor()
+            except (PermissionError, FileNotFoundError):  # a home that one may only read
+                return
 
     # --------------------------------------------------------------------- for back ends alone
 

@@ -112,6 +112,7 @@ def _start(jobs: Jobs, job: Job, place: dict, device: str | None) -> None:
                 status |= {"state": "running", "device": device, "started": now}
     except (OSError, ValueError, KeyError) as error:  # deleted or damaged, or the disk is full
         _say(f"{job.id} cannot be claimed: {error}")
+        time.sleep(5)
         return
     try:
         told = back_end(job.on).launch(jobs, job, claim, place)
