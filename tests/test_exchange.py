@@ -243,6 +243,7 @@ def test_lora_patterns_of_rank_and_alpha(encoder, tmp_path):
         ({"r": 3}, "rank 3"),
         ({"lora_alpha": None}, "lora_alpha None"),
         ({"lora_alpha": float("nan")}, "lora_alpha nan"),
+        ({"lora_alpha": 10**400}, "lora_alpha 1000"),
     ],
 )
 def test_an_adapter_that_is_more_than_lora_is_refused(encoder, tmp_path, changes, said):

@@ -12,7 +12,7 @@ from engine.checks import check_finite
 from engine.encoders import Encoder
 from engine.errors import CheckpointError, ParameterMismatchError, UsageError
 from engine.exchange.recognise import Found, recognise
-from engine.exchange.sources import Source, open_source
+from engine.exchange.sources import Source, open_source, shown
 
 __all__ = ["Brought", "bring"]
 
@@ -140,8 +140,8 @@ def _check_encoder(found: Found, encoder: Encoder, label: str) -> bool:
     said = found.said.get("encoder_digest")
     if said is not None and said != encoder.digest:
         raise CheckpointError(
-            f"{label} is a task vector of {str(found.said.get('encoder'))[:80]} "
-            f"({str(said)[:12]}), not of {encoder.name} ({encoder.digest[:12]}) as it is here; "
+            f"{label} is a task vector of {shown(found.said.get('encoder'), 80)} "
+            f"({shown(said, 14)}), not of {encoder.name} ({encoder.digest[:12]}) as it is here; "
             "choose the encoder it was made for"
         )
     return said is not None

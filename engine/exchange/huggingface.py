@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.encoders import Encoder
 from engine.errors import CheckpointError, ParameterMismatchError, UsageError
+from engine.exchange.sources import shown
 
 OUTER = {
     "embeddings.class_embedding": "class_embedding",
@@ -96,7 +97,8 @@ def from_huggingface(
     if unknown:
         raise ParameterMismatchError(
             f"{label} has {len(unknown)} tensors that no CLIP vision model has "
-            f"({', '.join(n[:80] for n in unknown[:3])}); give the weights of a CLIPVisionModel"
+            f"({', '.join(shown(n, 80) for n in unknown[:3])}); give the weights of a "
+            "CLIPVisionModel"
         )
     theta: dict[str, Tensor] = {}
     thirds: dict[str, dict[int, Tensor]] = {}
@@ -226,13 +228,13 @@ def check_config(config: Mapping, encoder: Encoder, label: str) -> None:
     wanted = activation(encoder)
     if given is not None and given != wanted and not (given in GELU and wanted == "gelu"):
         raise CheckpointError(
-            f"{label} computes with {str(given)[:40]} and {encoder.name} with {wanted}; choose an "
+            f"{label} computes with {shown(given, 40)} and {encoder.name} with {wanted}; choose an "
             f"encoder {'with' if given == QUICK else 'without'} QuickGELU"
         )
     heads = said.get("num_attention_heads")
     ours = {m.num_heads for m in encoder.tower.modules() if hasattr(m, "num_heads")}
     if heads is not None and ours and heads not in ours:
         raise CheckpointError(
-            f"{label} has {str(heads)[:20]} heads a layer and {encoder.name} has "
+            f"{label} has {shown(heads, 20)} heads a layer and {encoder.name} has "
             f"{max(ours)}; choose the encoder it was made for"
         )

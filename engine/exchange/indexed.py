@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from engine.errors import CheckpointError, ParameterMismatchError
+from engine.exchange.sources import shown
 
 NUMBERED = re.compile(r"(?:model\.)?(params0?)\.(\d+)")
 # before and after the image tower among CLIP's parameters, its text transformer deleted
@@ -49,7 +50,7 @@ def names_of(architecture: str) -> tuple[str, ...]:
     plain = architecture.split("__")[0].removesuffix("-quickgelu")
     if plain not in BLOCKS:
         raise CheckpointError(
-            f"a linear checkpoint of {architecture[:60]!r} holds numbers instead of names, and "
+            f"a linear checkpoint of {shown(architecture, 60)} holds numbers instead of names, and "
             f"the order is known for {', '.join(BLOCKS)} only; save its tensors by name"
         )
     blocks = [
@@ -85,7 +86,7 @@ def from_indexed(
     for group, values in numbered.items():
         if values.keys() != wanted:
             raise ParameterMismatchError(
-                f"{label} has {len(values)} tensors {group} where {architecture[:60]} has "
+                f"{label} has {len(values)} tensors {group} where {shown(architecture, 60)} has "
                 f"{len(names)}; it was saved by another version of the code: save its tensors by "
                 "name"
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointError, ParameterMismatchError
 from engine.exchange.huggingface import THIRDS, Place, place
+from engine.exchange.sources import shown
 
 FACTOR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
 # what a configuration may ask for that is more than two factors a matrix
@@ -56,8 +57,8 @@ def from_lora(
         found = place(f"{module}.weight")
         if found is None or found.name not in theta0:
             raise ParameterMismatchError(
-                f"{label} adapts {module[:80]}, which is no matrix of this encoder's image tower; "
-                "choose the encoder it was made for, or an adapter of the vision model alone"
+                f"{label} adapts {shown(module, 80)}, which is no matrix of this encoder's image "
+                "tower; choose the encoder it was made for, or an adapter of the vision model alone"
             )
         _add(tau[found.name], found, module, factors, scale(module, factors["A"], config), label)
     return tau
@@ -105,11 +106,12 @@ def scale(module: str, a: Tensor, config: Mapping[str, Any]) -> float:
     """
     alpha = _patterned(module, config.get("alpha_pattern"), config.get("lora_alpha"))
     rank = _patterned(module, config.get("rank_pattern"), config.get("r"))
-    known = isinstance(alpha, int | float) and math.isfinite(alpha)
+    known = isinstance(alpha, int | float) and abs(alpha) < 1e6
     if not known or rank != a.shape[0] or not a.shape[0]:
         raise CheckpointError(
-            f"adapter_config.json says lora_alpha {str(alpha)[:20]} and rank {str(rank)[:20]} for "
-            f"{module[:80]}, whose factor has rank {a.shape[0]}; download the adapter again"
+            f"adapter_config.json says lora_alpha {shown(alpha, 20)} and rank {shown(rank, 20)} "
+            f"for {shown(module, 80)}, whose factor has rank {a.shape[0]}; download the adapter "
+            "again"
         )
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
@@ -137,14 +139,14 @@ def _pairs(tensors: Mapping[str, Tensor], label: str) -> dict[str, dict[str, Ten
         found = FACTOR.fullmatch(name)
         if not found or tensor.ndim != 2:
             raise ParameterMismatchError(
-                f"{label} has {name[:100]}, which is no LoRA factor of a matrix; merge the adapter "
-                "into its model (merge_and_unload) and import that"
+                f"{label} has {shown(name)}, which is no LoRA factor of a matrix; merge the "
+                "adapter into its model (merge_and_unload) and import that"
             )
         pairs.setdefault(found[1], {})[found[2]] = tensor
     alone = [module for module, factors in pairs.items() if len(factors) != 2]
     if alone:
         raise ParameterMismatchError(
-            f"{label} has one factor of two for {len(alone)} modules ({alone[0][:80]}); "
+            f"{label} has one factor of two for {len(alone)} modules ({shown(alone[0], 80)}); "
             "download the adapter again"
         )
     return pairs
@@ -165,7 +167,8 @@ def _add(
     a, b = factors["A"].float(), factors["B"].float()
     if a.shape[0] != b.shape[1] or tuple(target.shape) != (b.shape[0], a.shape[1]):
         raise ParameterMismatchError(
-            f"{label} has factors of {tuple(b.shape)} and {tuple(a.shape)} for {module[:80]}, "
-            f"which is {tuple(target.shape)} in this encoder; choose the encoder it was made for"
+            f"{label} has factors of {tuple(b.shape)} and {tuple(a.shape)} for "
+            f"{shown(module, 80)}, which is {tuple(target.shape)} in this encoder; choose "
+            "the encoder it was made for"
         )
     target += factor * (b @ a)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from engine.errors import CheckpointError
+from engine.exchange.sources import shown
 
 # nothing of a model lives there; who names them wants to run something
 NOT_OF_A_MODEL = frozenset(
@@ -130,8 +131,9 @@ class Machine:
         builtin = root in {"builtins", "__builtin__"} and name not in BUILTINS
         if builtin or root in NOT_OF_A_MODEL:
             raise CheckpointError(
-                f"this file wants to run {module}.{name}, which no model needs; nothing of it was "
-                "run and nothing was kept: do not trust it, and ask its maker for safetensors"
+                f"this file wants to run {shown(module, 60)}.{shown(name, 60)}, which no "
+                "model needs; nothing of it was run and nothing was kept: do not trust "
+                "it, and ask its maker for safetensors"
             )
         self.named.add(Named(module, name))
         self._stack.append(Named(module, name))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointError
 from engine.exchange.opcodes import Inert, Machine, Named, count, short
-from engine.exchange.sources import Source
+from engine.exchange.sources import Source, shown
 
 PROGRAM_LIMIT = 16 * 2**20  # bytes; that of a ViT-L/14 takes one
 DEPTH = 64  # modules within modules
@@ -69,7 +69,8 @@ def read_pickled(source: Source) -> Contents:
     except MemoryError as error:
         raise CheckpointError(f"{source.label} does not fit into memory; {CONVERT}") from error
     except Exception as error:  # what is damaged can raise almost anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        told = isinstance(error, ValueError | KeyError | zipfile.BadZipFile)
+        reason = shown(error, 200) if told else "its description is broken"
         raise CheckpointError(
             f"{source.label} is damaged or of an unknown layout ({reason}); copy it again or, "
             f"{CONVERT}"

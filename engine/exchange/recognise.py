@@ -14,7 +14,7 @@ from engine.encoders import Encoder
 from engine.errors import CheckpointError, ParameterMismatchError
 from engine.exchange import huggingface, indexed, lora
 from engine.exchange.pickled import Contents, read_pickled
-from engine.exchange.sources import KNOWN, Source
+from engine.exchange.sources import KNOWN, Source, shown
 from engine.store import read_tensors
 
 TAU = "tau.visual."
@@ -124,7 +124,7 @@ def _open_clip(contents: Contents, encoder: Encoder, label: str) -> Found:
     matches = {name: TOWER.fullmatch(name) for name in contents.tensors}
     prefixes = {found[1] for found in matches.values() if found}
     if len(prefixes) != 1:
-        some = ", ".join(name[:60] for name in list(matches)[:3])
+        some = ", ".join(shown(name, 60) for name in list(matches)[:3])
         raise CheckpointError(
             f"{label} holds {len(matches)} tensors ({some}) of no known kind; give {KNOWN}"
         )
@@ -135,7 +135,8 @@ def _open_clip(contents: Contents, encoder: Encoder, label: str) -> Found:
     if unknown:
         raise ParameterMismatchError(
             f"{label} has {len(unknown)} tensors that no CLIP has "
-            f"({', '.join(name[:80] for name in unknown[:3])}); save the model's state dict alone"
+            f"({', '.join(shown(name, 80) for name in unknown[:3])}); save the model's "
+            "state dict alone"
         )
     quick = any(name.endswith(".QuickGELU") for name in contents.named)
     if contents.module and quick and huggingface.activation(encoder) != huggingface.QUICK:
@@ -162,7 +163,7 @@ def _checked(
         CheckpointError: If one holds whole numbers.
     """
     expected = {name: value for name, value in encoder.theta0.items() if name not in absent}
-    check_same_parameters(label, {_plain(n): value for n, value in tensors.items()}, expected)
+    check_same_parameters(label, {shown(n): value for n, value in tensors.items()}, expected)
     whole = [name for name in expected if not tensors[name].is_floating_point()]
     if whole:
         raise CheckpointError(
@@ -171,11 +172,6 @@ def _checked(
         )
     check_finite(label, {name: tensors[name] for name in expected})
     return {name: tensors[name].to("cpu", dtype).contiguous() for name in expected}
-
-
-def _plain(name: str) -> str:
-    """Return a name as a message may show it."""
-    return name if name.isprintable() and len(name) <= 100 else repr(name)[:100]
 
 
 def _header(source: Source) -> dict[str, Any]:

@@ -62,9 +62,24 @@ def open_source(path: Path | str) -> Source:
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
-        raise MissingDataError(f"there is no file {path}; check the path")
+        raise MissingDataError(f"there is no file {shown(path, 300)}; check the path")
     beside = {name: _json(path.parent, name) for name in FOLDERS if _belongs(path, name)}
-    return _opened(path, path.name, beside)
+    return _opened(path, shown(path.name), beside)
+
+
+def shown(name: object, length: int = 100) -> str:
+    """Return a stranger's text as a message may show it: short, and without control characters.
+
+    Args:
+        name: A name in a file, or of one.
+        length: Characters at most.
+
+    Returns:
+        The text, with what is not printable escaped.
+    """
+    text = str(name)[: 10 * length]
+    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return plain if len(plain) <= length else plain[: length - 2] + ".."
 
 
 def _belongs(path: Path, config: str) -> bool:
@@ -83,10 +98,12 @@ def _open_folder(folder: Path) -> Source:
             continue
         for name in names:
             if (folder / name).exists():
-                label = f"{folder.resolve().name}/{name}"
+                label = f"{shown(folder.resolve().name)}/{name}"
                 return _opened(_contained(folder, name), label, {config: _json(folder, config)})
     wanted = ", ".join(f"{config} with {names[0]}" for config, names in FOLDERS.items())
-    raise UsageError(f"{folder} holds no weights under a known name ({wanted}); name the file")
+    raise UsageError(
+        f"{shown(folder, 300)} holds no weights under a known name ({wanted}); name the file"
+    )
 
 
 def _opened(path: Path, label: str, configs: dict[str, dict]) -> Source:
@@ -131,11 +148,13 @@ def _contained(folder: Path, name: str) -> Path:
         homes.append(root.parent.parent / "blobs")
     if not any(target.is_relative_to(home) for home in homes):
         raise CheckpointError(
-            f"{folder / name} is a link that leads out of its folder and is not followed; "
-            "copy the file there"
+            f"{shown(folder / name, 300)} is a link that leads out of its folder and is not "
+            "followed; copy the file there"
         )
     if not target.is_file():
-        raise CheckpointError(f"{folder / name} is not a file; download the folder again")
+        raise CheckpointError(
+            f"{shown(folder / name, 300)} is not a file; download the folder again"
+        )
     return target
 
 
@@ -150,5 +169,7 @@ def _json(folder: Path, name: str) -> dict:
         with contextlib.suppress(ValueError, RecursionError):
             table = json.loads(path.read_bytes())
     if not isinstance(table, dict):
-        raise CheckpointError(f"{folder / name} is damaged: no table; download the folder again")
+        raise CheckpointError(
+            f"{shown(folder / name, 300)} is damaged: no table; download the folder again"
+        )
     return table
