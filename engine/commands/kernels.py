@@ -149,7 +149,12 @@ def _told(found: Sequence[LocalEnergy]) -> str:
     heads = ("task / control", "columns", "area", "95 % interval", "difference", "95 % interval")
     return (
         f"{table(heads, rows)}\n"
-        f"{first.encoder}, {first.n} points of each, {len(first.logits)} logits "
+        f"{first.encoder}, {first.n} points of each, {_count(first)} "
         f"({', '.join(first.logits)}), seed {first.seed}; paper: task and control, the rows are "
         "columns; null: two halves of the task; heldout: no column is a row, the score to quote"
     )
+
+
+def _count(energy: LocalEnergy) -> str:
+    """Say how many logits there are."""
+    return f"{len(energy.logits)} logit{'s' if len(energy.logits) > 1 else ''}"

@@ -222,9 +222,11 @@ class LocalEnergy:
                     name: meta[name]
                     for name in (
                         *("encoder", "encoder_digest", "task", "control", "n", "seed"),
-                        *("readout", "scores", "layers", "split_digests", "exact", "made"),
+                        *("readout", "layers", "split_digests", "exact", "made"),
                     )
                 },
+                # a store sorts the names
+                scores={name: meta["scores"][name] for name in ARRANGEMENTS},
             )
         except KeyError as error:
             raise CheckpointError(
