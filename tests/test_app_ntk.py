@@ -16,9 +16,10 @@ from app.compute.background import Cancelled
 from app.figures import ntk as figures
 from engine.encoders import load_encoder
 from engine.errors import CheckpointError
-from engine.ntk import keep_local_energies, kept_local_energy, local_energies
+from engine.ntk import kept_local_energy
 from engine.store import Store
-from engine.tasks import CONTROL, load_split, load_task
+from engine.tasks import CONTROL
+from tests.tiny_energies import keep_energies
 from tests.tiny_world import make_encoder, make_world
 
 PAGE = Path(__file__).parents[1] / "app" / "pages" / "ntk.py"
@@ -40,14 +41,7 @@ def fresh_caches():
 def world(tmp_path_factory) -> Store:
     """Task vectors of two tasks, and the energies of one of them against two controls."""
     store = make_world(tmp_path_factory.mktemp("world"), FEW)
-    encoder = load_encoder("miniature", store)
-    train = {name: load_split(load_task(name), "train", 32, store) for name in (*FEW, CONTROL)}
-    tau = store.get(store.one("checkpoint", "", task="signs", mode="linear"))
-    controls = {load_task(name): train[name] for name in ("letters", CONTROL)}
-    found = local_energies(
-        encoder, load_task("signs"), train["signs"], controls, points=N, logits=3, tau=tau
-    )
-    keep_local_energies(store, found)
+    keep_energies(store, "signs", ("letters", CONTROL), N)
     return store
 
 
@@ -309,9 +303,10 @@ def test_what_is_kept_opens_at_once(here):
     head = header(page)
     assert [curve["arrangement"] for curve in head["curves"]] == list(energies.ARRANGEMENTS)
     assert head["setting"] == f"R{N}"
-    assert f"exact, n = {N}" in head["status"]
+    assert f"exact to float16, n = {N}" in head["status"]
     assert page.number_input(key=state.NTK_POINTS).value == N
-    assert len(charts(page)) == 7  # lines, densities, scores, spectrum, weighted, layers, pairs
+    # lines, densities, scores, spectrum, weighted, layers, pairs, and two of the ring
+    assert len(charts(page)) == 9
     assert page.query_params[state.QUERY_POINTS] == str(N)
 
 
@@ -402,12 +397,29 @@ def test_a_work_that_is_left_keeps_nothing_and_frees_the_models(here):
 
 def test_pairs_are_listed_and_the_missing_ones_offered(here):
     page = open_page(t="signs", k="letters")
-    matrix = charts(page)[-1]["data"][0]
+    matrix = charts(page)[6]["data"][0]
     assert list(matrix["y"]) == catalogue.titles(["signs"])
     assert list(matrix["x"]) == catalogue.titles(["letters", CONTROL])
     wanted = [kept(here, name).scores["heldout"]["auc"] for name in ("letters", CONTROL)]
     assert list(matrix["z"][0]) == pytest.approx(wanted)
     assert "ntk_all_miniature_start" in buttons(page)
+
+
+def test_the_ring_s_energy_is_the_same_everywhere(here):
+    from app.compute import ring
+
+    found = ring.example()
+    assert found.residual < 1e-12
+    half = ring.POINTS // 2
+    for R in (1, 5, 31):
+        np.testing.assert_allclose(found.energy[R - 1], R / ring.POINTS, atol=1e-12)
+    assert [row["frequency"] for row in ring.rows(found)][:4] == [0, 1, 1, 2]
+    assert [row["energy_on_task"] for row in ring.rows(found)] == pytest.approx([0.5] * 2 * half)
+    page = open_page(t="signs", k="letters")
+    page.slider(key="ntk_ring_R").set_value(3).run()
+    assert not page.exception
+    drawn = charts(page)[-2]["data"][-1]
+    assert list(drawn["y"]) == pytest.approx([3 / ring.POINTS] * ring.POINTS)
 
 
 def test_an_empty_cache_names_the_next_command(monkeypatch, tmp_path):

@@ -125,6 +125,12 @@ def score_of(energy, arrangement: str, setting: str) -> dict:
     return energy.score(arrangement, ridge=energy.ridges[at - count])
 
 
+def kind_of(shown: Sequence[Shown]) -> str:
+    """Say what kind of number is shown: what is kept is rounded to half precision, 5e-4."""
+    exact = all(item.energy.exact for item in shown)
+    return "exact to float16" if exact else "approximate"
+
+
 def explorer(shown: Sequence[Shown], setting: str, order: str, revision: int) -> bytes:
     """Pack the explorer's view of one or two encoders.
 
@@ -139,7 +145,6 @@ def explorer(shown: Sequence[Shown], setting: str, order: str, revision: int) ->
     """
     blocks, curves = _prepared(tuple(item.key for item in shown), tuple(shown))
     energy = shown[0].energy
-    kind = "exact" if all(item.energy.exact for item in shown) else "approximate"
     return pack(
         settings(energy),
         blocks,
@@ -147,7 +152,7 @@ def explorer(shown: Sequence[Shown], setting: str, order: str, revision: int) ->
         setting=setting,
         order=order,
         revision=revision,
-        status=f"{kind}, n = {energy.n} points a block · train split",
+        status=f"{kind_of(shown)}, n = {energy.n} points a block · train split",
     )
 
 

@@ -112,6 +112,7 @@ def provenance(what: str, shown: Sequence[Shown], **facts: Any) -> dict:
         split_digests=dict(energy.split_digests),
         logits=list(energy.logits),
         readout=energy.readout,
+        rounding="energies are kept in float16; scores of all eigenfunctions are not rounded",
         computed={item.encoder: dict(item.energy.made) for item in shown},
         **facts,
     )

@@ -235,7 +235,9 @@ def spectrum(curves: Mapping[str, np.ndarray], rank: Mapping[str, float]) -> go.
         )
         figure.add_vline(rank[name], line={"color": colour, "width": 1.4, "dash": "dot"})
     style.layout(figure, 340)
-    figure.update_yaxes(type="log", title="singular value / the largest", exponentformat="power")
+    figure.update_yaxes(
+        type="log", dtick=1, title="singular value / the largest", exponentformat="power"
+    )
     figure.update_xaxes(title="number of the eigenfunction", rangemode="tozero")
     return figure
 

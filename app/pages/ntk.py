@@ -301,6 +301,8 @@ def show_matrix(question: ntk.Question, which: str, busy: bool) -> None:
     missing = ntk.unanswered(
         question.encoder, question.points, question.logits, tuple(sorted(found))
     )
+    if busy and not found:
+        st.caption("No pair is computed yet; the one in progress will stand here.")
     if missing and not busy:
         offer(missing, f"ntk_all_{question.encoder}", f"{len(missing)} pairs")
 
@@ -324,3 +326,4 @@ with widgets.engine_errors():
     if drawn:
         panel(drawn, asked)
     show_pairs(asked, bool(at_work))
+    drawing.show_ring()

@@ -6,9 +6,10 @@ import streamlit as st
 
 from app import widgets
 from app.components.energy import View
-from app.compute import energies, energy_tables
+from app.compute import energies, energy_tables, records, ring
 from app.compute.energies import Shown
 from app.figures import ntk as figures
+from app.figures import ring as ring_figures
 
 
 def named(shown: Sequence[Shown], what: str) -> str:
@@ -20,7 +21,7 @@ def named(shown: Sequence[Shown], what: str) -> str:
 def counts(shown: Sequence[Shown]) -> str:
     """Say what the numbers are."""
     energy = shown[0].energy
-    kind = "Exact" if all(item.energy.exact for item in shown) else "Approximate"
+    kind = energies.kind_of(shown).capitalize()
     L = len(energy.logits)
     kernels = "the trace kernel" if tuple(energy.logits) == ("trace",) else f"{L} logits"
     return f"{kind}, n = {energy.n} points a block of the train split, {kernels}"
@@ -196,3 +197,65 @@ def show_layers(shown: Sequence[Shown]) -> None:
         label_visibility="collapsed",
     )
     st.caption(f"Shares of the trace over the task's points. {counts(shown)}.")
+
+
+@st.fragment
+def show_ring() -> None:
+    """Draw the worked example of Appendix C."""
+    with st.expander(
+        "Worked example: a ring, where nothing is localized", icon=":material/school:"
+    ):
+        st.markdown(
+            "Points lie evenly on a circle, half of them the task's, half the control's. The "
+            "tangent kernel of a fully-connected network depends on the angle between two points "
+            "alone, so its eigenfunctions are sines and cosines. They spread over the whole ring: "
+            "with each pair complete (odd R), **local energy is the same everywhere**, and by the "
+            "paper's Proposition 3 such a network cannot do task arithmetic here."
+        )
+        found = ring.example()
+        R = st.slider("Leading R of the ring", 1, len(found.energy), 9, 2, key="ntk_ring_R")
+        facts = records.provenance(
+            "fully-connected tangent kernel on a ring, diagonalised by Fourier atoms",
+            exact=True,
+            n=ring.POINTS,
+            layers=ring.LAYERS,
+            width=ring.WIDTH,
+            seed=0,
+            residual=found.residual,
+            R=R,
+        )
+        left, right = st.columns(2, gap="large")
+        with left:
+            widgets.figure(
+                ring_figures.energy(found.atoms, found.energy, R),
+                "ring_energy",
+                [
+                    {"degrees": 360 * j / ring.POINTS, "local_energy": float(value)}
+                    for j, value in enumerate(found.energy[R - 1])
+                ],
+                facts,
+                key="ntk_ring_energy",
+                alt="Eigenfunctions on a ring and their local energy, which is flat",
+            )
+            spread = found.energy[R - 1].max() - found.energy[R - 1].min()
+            st.caption(
+                f"Exact, n = {ring.POINTS} points. Local energy R / n = {R / ring.POINTS:.3f} "
+                f"everywhere; it varies by {spread:.1e}."
+            )
+        with right:
+            widgets.figure(
+                ring_figures.eigenvalues(
+                    found.frequency,
+                    {"infinite width": found.infinite, f"width {ring.WIDTH}": found.finite},
+                ),
+                "ring_eigenvalues",
+                ring.rows(found),
+                facts,
+                key="ntk_ring_eigenvalues",
+                alt="Eigenvalue of each Fourier atom under both kernels",
+            )
+            st.caption(
+                f"Exact, {ring.LAYERS} hidden ReLU layers. At infinite width, the largest entry "
+                f"off the diagonal is {found.residual:.0e} of the largest on it; at {ring.WIDTH}, "
+                "one random network, the diagonal is shown."
+            )
