@@ -17,13 +17,13 @@ from engine.commands.directions import prepared, read_options, responding
 from engine.commands.printing import Outcome, paced, percent, table
 from engine.commands.stopping import counter
 from engine.encoders import Encoder
-from engine.evaluate import addition as run_addition
 from engine.evaluate import (
     ALPHAS,
     evaluate_nonlinear,
     linearized_accuracy,
     wilson_interval,
 )
+from engine.evaluate import addition as run_addition
 from engine.merging import share
 from engine.provenance import provenance
 from engine.remembering import PROBE, question, remembered_responses, tau_digests
