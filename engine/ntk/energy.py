@@ -151,6 +151,12 @@ class LocalEnergy:
             "heldout_energy": {
                 side: give("heldout").double().mean(0).tolist() for side, give in mean.items()
             },
+            "corrected_auc_leading": {
+                str(R): self.score("heldout", leading=R)["auc"] for R in self.leading
+            },
+            "corrected_auc_ridge": {
+                str(ridge): self.score("heldout", ridge=ridge)["auc"] for ridge in self.ridges
+            },
             "effective_rank": self.effective_rank().tolist(),
             "captured": None if self.captured is None else self.captured.tolist(),
             "n": self.n,
