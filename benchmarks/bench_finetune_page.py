@@ -1,0 +1,153 @@
+"""Measure the Fine-tune page's answers to clicks while jobs on the CPU keep every core at work.
+
+Run as ``python -m benchmarks.bench_finetune_page [--clicks N] [--jobs N]`` where Chromium is
+installed. It starts a dashboard and the jobs on a cache of its own, ticks the jobs in the table in
+turn, and measures from the mouse button to the page that names the job ticked. Prints JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from engine.jobs import Jobs
+from engine.provenance import provenance
+from tests.browser import conftest
+from tests.tiny_world import make_encoder
+
+APP = Path(__file__).parents[1] / "app" / "server.py"
+PATIENCE = 600_000  # ms
+ROW, HEAD, BOX = 35, 35, 16  # pixels of the table: a row, its head, the middle of a tick box
+STEPS = 1_000_000  # more than the measurement lasts
+# the clock starts at the mouse button and stops at the second frame with the answer: it is painted
+CLOCK = """wanted => {
+  const seen = {};
+  document.addEventListener('mousedown', () => { seen.began = performance.now(); },
+    {once: true, capture: true});
+  const look = () => {
+    const there = seen.began !== undefined &&
+      [...document.querySelectorAll('h3')].some(head => head.innerText.includes(wanted));
+    if (!there) return requestAnimationFrame(look);
+    requestAnimationFrame(() => { seen.ended = performance.now(); });
+  };
+  look();
+  return seen;
+}"""
+
+
+def start_jobs(jobs: Jobs, count: int) -> list:
+    """Start jobs that outlast the measurement, all at once.
+
+    Args:
+        jobs: Of an empty cache.
+        count: How many.
+
+    Returns:
+        The jobs, each past its first steps.
+
+    Raises:
+        RuntimeError: If one ends at once.
+    """
+    words = ["finetune", "--tasks", "signs", "--mode", "linear", "--steps", str(STEPS)]
+    made = [jobs.submit([*words, "--device", "cpu", "--seed", str(n)]) for n in range(count)]
+    while not all(jobs.get(job.id).step > 3 for job in made):
+        if any(jobs.get(job.id).finished for job in made):
+            raise RuntimeError("a job ended before the measurement; see its log")
+        time.sleep(0.5)
+    return made
+
+
+def clicks(page: Page, count: int) -> list[float]:
+    """Tick rows in turn and measure each answer.
+
+    Args:
+        page: At the Fine-tune page, with at least two jobs, the newest ticked.
+        count: How many clicks.
+
+    Returns:
+        Milliseconds from the mouse button to the painted answer, one a click.
+    """
+    table = page.locator(".st-key-finetune_table [data-testid=stDataFrame]").first
+    found = []
+    for n in range(count):
+        # every second click adds the older job to the chosen ones, the others take it away
+        wanted = "2 jobs chosen" if n % 2 == 0 else "seed"
+        box = table.bounding_box()
+        page.wait_for_timeout(350 + 37 * (n % 7))  # anywhere between two of the table's own turns
+        clock = page.evaluate_handle(CLOCK, wanted)
+        page.mouse.click(box["x"] + BOX, box["y"] + HEAD + 1.5 * ROW)
+        page.wait_for_function("seen => seen.ended !== undefined", arg=clock, timeout=60_000)
+        found.append(clock.evaluate("seen => seen.ended - seen.began"))
+    return found
+
+
+def measure(home: Path, count: int, at_work: int) -> dict:
+    """Measure with so many jobs at work.
+
+    Args:
+        home: Of an empty cache.
+        count: Clicks; the first two warm up and are not counted.
+        at_work: Jobs.
+
+    Returns:
+        What is printed of them.
+    """
+    os.environ["TAUSCOPE_CPU_SLOTS"] = str(at_work)
+    os.environ["TAUSCOPE_JOB_THREADS"] = "1"
+    jobs = Jobs(make_encoder(home).home)
+    made = start_jobs(jobs, at_work)
+    env = {"TAUSCOPE_CACHE": str(home)}
+    process, address = conftest._start(APP, env, home / "server.txt")
+    try:
+        with sync_playwright() as play:
+            browser = play.chromium.launch(
+                executable_path=shutil.which("chromium"), args=conftest.CHROMIUM_FLAGS
+            )
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(f"{address}/finetune?job={made[-1].id}", timeout=PATIENCE)
+            page.locator(".st-key-finetune_table canvas").first.wait_for(timeout=PATIENCE)
+            page.wait_for_timeout(3000)
+            before = [jobs.get(job.id).step for job in made]
+            found = clicks(page, count + 2)[2:]
+            steps = [jobs.get(job.id).step - b for job, b in zip(made, before, strict=True)]
+            browser.close()
+    finally:
+        conftest._stop(process)
+        for job in made:
+            if not jobs.get(job.id).finished:
+                jobs.cancel(job.id, force=True)
+    ordered = sorted(found)
+    return {
+        "clicks": len(found),
+        "median_ms": round(statistics.median(found), 1),
+        "p95_ms": round(ordered[max(0, round(0.95 * len(ordered)) - 1)], 1),
+        "most_ms": round(ordered[-1], 1),
+        "jobs_at_work": at_work,
+        "steps_of_the_jobs_meanwhile": steps,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clicks", type=int, default=40)
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args()
+    before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as home:
+        found = measure(Path(home), asked.clicks, asked.jobs)
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": before}
+    json.dump({**found, **machine, **provenance()}, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()
