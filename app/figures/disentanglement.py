@@ -45,7 +45,7 @@ def xi_map(
     lines: Sequence[str],
     title: str,
     name: str = "ξ",
-    height: int = 400,
+    height: int = 416,
 ) -> go.Figure:
     """Draw xi over both alphas, with the search box, theta_0 and the chosen alphas.
 
@@ -185,7 +185,7 @@ def cross_section(
     style.layout(
         figure,
         height,
-        margin={"t": 46},
+        margin={"t": 62},
         title=_title(title),
         legend={"orientation": "h", "x": 0, "y": -0.25, "yanchor": "top"},
     )
@@ -256,7 +256,7 @@ def pairs(
     style.layout(
         figure,
         height,
-        margin={"t": 46},
+        margin={"t": 62},
         title=_title(title),
         hovermode="closest",
         clickmode="event+select",
@@ -299,7 +299,7 @@ def diagonal(
     style.layout(
         figure,
         height,
-        margin={"t": 46},
+        margin={"t": 62},
         title=_title(title),
         legend={"orientation": "h", "x": 0, "y": -0.25, "yanchor": "top"},
     )
@@ -363,7 +363,7 @@ def _map(
     # margins are given, not sought: seeking them lays everything out several times
     figure.update_layout(
         height=height,
-        margin={"l": 58, "r": 8, "t": 46, "b": 50, "pad": 0},
+        margin={"l": 58, "r": 8, "t": 62, "b": 50, "pad": 0},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"size": 13},

@@ -35,12 +35,14 @@ def drawn(cells: Mapping[str, Cell]) -> dict[str, Map]:
     return {mode: cell.found for mode, cell in cells.items() if cell.found is not None}
 
 
-def choose_reading(options: Sequence[str], key: str = state.XI_READING) -> str:
+def choose_reading(
+    options: Sequence[str], key: str = state.XI_READING, label: str = "Reading of the weights"
+) -> str:
     """Draw the choice of a reading, and return it."""
     if st.session_state.get(key) not in options:
         st.session_state[key] = "linear" if "linear" in options else options[0]
     return st.segmented_control(
-        "Reading of the weights",
+        label,
         options,
         required=True,
         format_func=style.MODE_TITLES.get,
@@ -205,7 +207,9 @@ def difference(view: View, cells: Mapping[str, Cell]) -> None:
             key=state.XI_MINUEND,
             persist_state="session",
         )
-        second = choose_reading([mode for mode in options if mode != first], state.XI_MINUS)
+        second = choose_reading(
+            [mode for mode in options if mode != first], state.XI_MINUS, "subtract"
+        )
     one, two = on_one_grid(view, cells, found[first], found[second])
     if one is None:
         st.info(

@@ -9,7 +9,7 @@ import streamlit as st
 from app import state
 from app.compute.disentanglement import Map, Vectors
 
-CHART_HEIGHT = 400
+CHART_HEIGHT = 416
 
 
 @dataclass(frozen=True, eq=False)

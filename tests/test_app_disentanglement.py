@@ -1,0 +1,424 @@
+"""The Disentanglement page: its numbers, its address, what a click does, forward passes."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from app import state
+from app.compute import catalogue
+from app.compute import disentanglement as compute
+from app.compute import disentanglement_passes as passes
+from app.compute.background import Work, board
+from app.figures import disentanglement as figures
+from app.pages.disentangling import view as viewing
+from engine.errors import CheckpointError
+from engine.store import Store
+from tests.test_app_pages import FEW, PAGES, TIMEOUT, texts, use
+from tests.tiny_world import make_encoder, make_world
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches():
+    import streamlit as st
+
+    st.cache_data.clear()
+    yield
+    st.cache_data.clear()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Store:
+    return make_world(tmp_path_factory.mktemp("world"), FEW)
+
+
+@pytest.fixture
+def here(world, monkeypatch) -> Store:
+    return use(monkeypatch, world)
+
+
+def open_page(**query: str) -> AppTest:
+    page = AppTest.from_file(str(PAGES / "disentanglement.py"), default_timeout=TIMEOUT)
+    page.query_params.update(query)
+    return settle(page.run())
+
+
+def settle(page: AppTest) -> AppTest:
+    """Run a page again until what it computes in the background is there."""
+    for _ in range(2):
+        for work in board().pending():
+            assert work.wait(TIMEOUT)
+        page.run()
+        assert not page.exception
+    return page
+
+
+def charts(page: AppTest) -> dict[str, dict]:
+    """Figures by their titles' first line."""
+    specs = [json.loads(chart.proto.spec) for chart in page.get("plotly_chart")]
+    return {spec["layout"]["title"]["text"].split("<br>")[0]: spec for spec in specs}
+
+
+def decoded(values) -> np.ndarray:
+    """Numbers of a figure, packed or plain."""
+    import base64
+
+    if not isinstance(values, dict):
+        return np.array(values, dtype=float)
+    raw = np.frombuffer(base64.b64decode(values["bdata"]), dtype=values["dtype"])
+    return raw.reshape([int(n) for n in values["shape"].split(",")]) if "shape" in values else raw
+
+
+def slow_xi(here: Store, mode: str, pair: tuple[str, str], alphas) -> float:
+    """Eq. (6) of arXiv:2305.12827 at one setting, written as a loop over images' scores."""
+    from engine.encoders import load_encoder
+    from engine.responses import responses
+    from engine.tasks import load_split, load_task
+
+    encoder = load_encoder("miniature", here)
+    trained = "linear" if mode == "linear" else "nonlinear"
+    taus = {t: here.get(here.find("checkpoint", task=t, mode=trained)[0]) for t in pair}
+    total = 0.0
+    for own, name in enumerate(pair):
+        task = load_task(name)
+        split = load_split(task, "test", 32, here, 500)
+        planes = responses(encoder, task, split, taus).scores().double().numpy()
+        changed = 0
+        for image in range(planes.shape[1]):
+            alone = planes[0, image] + alphas[own] * planes[1 + own, image]
+            both = (planes[0, image] + alphas[0] * planes[1, image]) + alphas[1] * planes[2, image]
+            changed += int(alone.argmax() != both.argmax())
+        total += changed / planes.shape[1]
+    return total
+
+
+# ------------------------------------------------------------------------------ pure functions
+
+
+def test_an_address_restores_the_view():
+    view = state.XiView(
+        encoder="miniature",
+        beside="miniature-random",
+        pair=("a,b", "c"),
+        alphas=(0.25, -2.5),
+        grid=51,
+        limits=(-1.0, 2.0),
+        distance="tv",
+        threshold=0.2,
+        section="pairs",
+        reading="posthoc",
+    )
+    assert state.xi_visited(state.xi_query(view), None) == view
+    assert state.xi_visited(state.xi_query(view), state.xi_query(view)) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "empty"),
+    [
+        ({"t": "a,a"}, "pair", ()),
+        ({"t": "a,b,c"}, "pair", ()),
+        ({"a": "nan,1"}, "alphas", ()),
+        ({"a": "1"}, "alphas", ()),
+        ({"g": "100000"}, "grid", None),
+        ({"x": "2,-2"}, "limits", ()),
+        ({"d": "<script>"}, "distance", None),
+        ({"h": "inf"}, "threshold", None),
+        ({"r": "magic"}, "reading", None),
+    ],
+)
+def test_a_senseless_address_gives_nothing(query, field, empty):
+    assert getattr(state.xi_visited({**query, "e": "x"}, None), field) == empty
+
+
+def test_far_alphas_are_clipped_into_the_address_and_for_merge():
+    assert state.xi_visited({"a": "99,-99"}, None).alphas == (state.XI_REACH, -state.XI_REACH)
+    assert state.merge_alphas(("a", "b"), (2.5, -3.0)) == {"a": 2.0, "b": -1.0}
+
+
+def test_alphas_outside_of_merge_s_sliders_hold_until_merge_moves():
+    mine = {"a": 2.5, "b": 0.4}
+    assert state.alphas_of_pair(("a", "b"), mine, {"a": 2.0, "b": 0.4}) == (2.5, 0.4)
+    assert state.alphas_of_pair(("a", "b"), mine, {"a": 1.0, "b": 0.4}) == (1.0, 0.4)
+    assert state.alphas_of_pair(("a", "c"), {}, {}) == (state.START, state.START)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"selection": {"points": []}}, {"selection": None}])
+def test_no_point_is_no_click(event):
+    assert state.clicked(event) is None
+
+
+def test_a_click_gives_its_point():
+    assert state.clicked({"selection": {"points": [{"x": 1.5, "y": -1}]}}) == {"x": 1.5, "y": -1}
+
+
+def test_colours_end_at_a_quarter_above_the_largest():
+    assert figures.upper_end([np.array([[0.1, np.nan]]), np.array([[0.26]])]) == 0.5
+    assert figures.upper_end([np.array([[0.5]])]) == 0.5
+    assert figures.upper_end([np.array([[np.nan]])]) == 0.25
+    assert figures.upper_end([]) == 0.25
+
+
+def test_a_map_s_rows_are_the_second_alpha():
+    alphas = np.array([0.0, 1.0, 2.0])
+    xi = np.arange(9.0).reshape(3, 3)
+    xi[2, 0] = np.nan
+    figure = figures.xi_map(
+        alphas,
+        xi,
+        {"low": xi - 1, "high": xi + 1},
+        ("A", "B"),
+        top=9,
+        limits=(0, 2),
+        chosen=(1.0, 2.0),
+        lines=("ξ {xi} [{low}, {high}]",),
+        title="t",
+    )
+    heat, cells, marks = figure.data
+    assert heat.z[2, 1] == xi[1, 2]  # row: alpha_2 = 2, column: alpha_1 = 1
+    assert heat.hoverinfo == "skip"
+    assert len(cells.x) == 8  # the cell not computed takes no click
+    told = {
+        (x, y): tuple(row) for x, y, row in zip(cells.x, cells.y, cells.customdata, strict=True)
+    }
+    assert told[1.0, 2.0] == (xi[1, 2], xi[1, 2] - 1, xi[1, 2] + 1)
+    assert "ξ %{customdata[0]:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]" in (
+        cells.hovertemplate
+    )
+    assert (marks.x[0], marks.y[0]) == (0, 0)
+    assert (marks.x[1], marks.y[1]) == (1, 2)
+
+
+def test_titles_lose_plotly_s_own_signs():
+    assert viewing.plain("a %{x} <b>") == "a   x   b "
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(2, "about 5 s"), (61, "about 60 s"), (600, "about 10 min")]
+)
+def test_time_left_is_said_roughly(seconds, said):
+    assert passes.time_left(seconds) == said
+
+
+def test_forward_passes_can_be_left_at_every_batch():
+    from app.compute.background import Cancelled
+
+    work = Work("x")
+    calls = []
+
+    class Encoder:
+        def features(self, theta, x):
+            calls.append(x)
+            return x
+
+    watched = passes.Watched(Encoder(), work, 10)
+    assert watched.features({}, 1) == 1
+    work.cancel()
+    with pytest.raises(Cancelled):
+        watched.features({}, 2)
+    assert calls == [1]
+
+
+# ---------------------------------------------------------------------------------- the page
+
+
+def test_an_empty_cache_names_the_next_command(monkeypatch, tmp_path):
+    use(monkeypatch, Store(tmp_path))
+    page = open_page()
+    assert not page.error
+    assert "python -m engine pretrain" in texts(page, "info")
+
+
+def test_too_few_checkpoints_name_the_next_command(monkeypatch, tmp_path):
+    use(monkeypatch, make_encoder(tmp_path))
+    assert "python -m engine finetune --encoder miniature" in texts(open_page(), "info")
+
+
+def test_a_reading_without_checkpoints_names_the_next_command(monkeypatch, tmp_path):
+    use(monkeypatch, make_world(tmp_path, FEW, ("nonlinear",)))
+    page = open_page(g="11")
+    assert "--mode linear" in texts(page, "info")
+    assert "miniature, post-hoc linearized" in charts(page)
+
+
+def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
+    def broken():
+        raise CheckpointError("this file is damaged; make it again")
+
+    def wrong():
+        raise ValueError("received 3, expected 4")
+
+    monkeypatch.setattr(catalogue, "checkpoints", broken)
+    page = AppTest.from_file(str(PAGES / "disentanglement.py"), default_timeout=TIMEOUT).run()
+    assert not page.exception
+    assert "This file is damaged; make it again" in texts(page, "error")
+    monkeypatch.setattr(catalogue, "checkpoints", wrong)
+    page.run()
+    assert page.exception[0].proto.type == "ValueError"
+
+
+@pytest.mark.parametrize("mode", ["posthoc", "linear"])
+def test_linearized_maps_are_the_definition(here, mode):
+    page = open_page(t="signs,letters", g="11", x="-2,3")
+    name = {"posthoc": "miniature, post-hoc linearized", "linear": "miniature, linear"}[mode]
+    heat = charts(page)[name]["data"][0]
+    alphas, z = decoded(heat["x"]), decoded(heat["z"])
+    for i, j in ((0, 0), (4, 4), (7, 2), (10, 10)):
+        setting = (float(alphas[i]), float(alphas[j]))
+        wanted = slow_xi(here, mode, ("signs", "letters"), setting)
+        assert z[j, i] == pytest.approx(wanted, abs=1e-6)
+    assert z[4, 4] == 0  # alpha = 0 twice
+    assert "n = 500 + 500" in texts(page, "caption")
+
+
+def test_the_address_is_written_and_read(here):
+    page = open_page(t="signs,letters", g="41", x="-1,2", a="0.5,-0.75", v="cut", h="0.2")
+    assert page.selectbox(key=state.XI_FIRST).value == "signs"
+    assert page.query_params["a"] == "0.5,-0.75"
+    assert page.query_params["x"] == "-1,2"
+    assert "ξ ≤ 0.20" in texts(page, "caption")
+    page.selectbox(key=state.XI_GRID).set_value(11).run()
+    assert page.query_params["g"] == "11"
+
+
+def test_a_click_sets_the_alphas_of_merge_too(here, monkeypatch):
+    import streamlit as st
+
+    session = {
+        "map_linear": {"selection": {"points": [{"x": 2.5, "y": -0.25}]}},
+        state.MERGE_INITIAL: {"other": 0.7},
+    }
+    monkeypatch.setattr(st, "session_state", session)
+    viewing.pick_cell("map_linear", ("signs", "letters"), "linear")
+    assert session[state.XI_ALPHAS] == {"signs": 2.5, "letters": -0.25}
+    assert session[state.MERGE_INITIAL] == {"other": 0.7, "signs": 2.0, "letters": -0.25}
+    assert session[state.MERGE_REVISION] == 1
+    assert session[state.XI_READING] == "linear"
+
+
+def test_a_click_on_the_matrix_chooses_the_pair(monkeypatch):
+    import streamlit as st
+
+    point = {"x": "b", "y": "a", "customdata": {"0": 2, "1": 0}}
+    session = {"pairs": {"selection": {"points": [point]}}}
+    monkeypatch.setattr(st, "session_state", session)
+    viewing.pick_pair("pairs", ("p", "q", "r"))
+    assert (session[state.XI_FIRST], session[state.XI_SECOND]) == ("r", "p")
+
+
+@pytest.mark.parametrize("section", ["images", "cut", "difference", "pairs", "summary"])
+def test_every_section_draws(here, section):
+    page = open_page(g="11", v=section)
+    assert not page.error
+    shown = charts(page)
+    expected = {"images": 2, "cut": 4, "difference": 3, "pairs": 4, "summary": 2}
+    assert len(shown) == expected[section]
+    if section == "summary":
+        table = page.dataframe[0].value
+        assert list(table["reading"]) == ["Post-hoc linearized", "Linear"]
+
+
+def test_images_that_change_add_up_to_the_map(here):
+    page = open_page(t="signs,letters", g="11", x="-3,2", a="2,-1.5", r="linear")
+    shares = [
+        float(text.value.split("(")[1].split("%")[0]) / 100
+        for text in page.markdown
+        if "predictions change" in text.value
+    ]
+    assert len(shares) == 2
+    wanted = slow_xi(here, "linear", ("signs", "letters"), (2.0, -1.5))
+    assert sum(shares) == pytest.approx(wanted, abs=2e-3)
+
+
+def test_a_soft_distance_is_computed(here):
+    page = open_page(g="11", d="tv")
+    z = decoded(charts(page)["miniature, linear"]["data"][0]["z"])
+    assert z[5, 5] == pytest.approx(0, abs=1e-6)
+    assert 0 < z.max() <= 2
+
+
+def test_forward_passes_start_when_asked_and_are_kept(here):
+    page = open_page(t="signs,letters", g="11", x="-1,1")
+    assert "miniature, non-linear" not in charts(page)
+    assert "Not computed yet" in texts(page, "info")
+    page.segmented_control(key=state.XI_IMAGES).set_value(250).run()
+    page.button(key="start").click().run()
+    page = settle(page)
+    heat = charts(page)["miniature, non-linear"]["data"][0]
+    alphas, z = decoded(heat["x"]), decoded(heat["z"])
+    for i, j in ((5, 5), (10, 3)):
+        wanted = slow_nonlinear(here, ("signs", "letters"), (alphas[i], alphas[j]))
+        assert z[j, i] == pytest.approx(wanted, abs=1e-6)
+    assert here.find("result", what="disentanglement")
+    # another visitor, the tasks the other way round: found, not computed
+    other = charts(open_page(t="letters,signs", g="11", x="-1,1"))["miniature, non-linear"]
+    assert decoded(other["data"][0]["z"]).tolist() == z.T.tolist()
+
+
+def slow_nonlinear(here: Store, pair: tuple[str, str], alphas) -> float:
+    """Eq. (6) of arXiv:2305.12827 at one setting by four plain forward passes."""
+    from engine.encoders import load_encoder
+    from engine.tasks import load_split, load_task
+
+    encoder = load_encoder("miniature", here)
+    taus = [here.get(here.find("checkpoint", task=t, mode="nonlinear")[0]) for t in pair]
+    total = 0.0
+    for own, name in enumerate(pair):
+        split = load_split(load_task(name), "test", 32, here, 250)
+        head, x = encoder.head(load_task(name)), encoder.preprocess(split.images)
+        answers = []
+        for used in ([own], [0, 1]):
+            theta = {
+                key: value + sum(float(alphas[k]) * taus[k][key] for k in used)
+                for key, value in encoder.theta0.items()
+            }
+            with torch.no_grad():
+                answers.append((encoder.features(theta, x) @ head.T).argmax(dim=1))
+        total += float((answers[0] != answers[1]).double().mean())
+    return total
+
+
+def test_forward_passes_are_left_and_gone_on_with(here):
+    vectors = compute.vectors("miniature")["nonlinear"]
+    alphas, reached = compute.axis(11, (-2.0, 2.0)), threading.Event()
+    seen = []
+
+    class Stopping(Work):
+        def step(self, done, total, note):
+            if self.partial is not None:
+                seen.append(int((~np.isnan(self.partial.xi)).sum()))
+                reached.set()
+                self.cancel()
+            super().step(done, total, note)
+
+    from app.compute.background import Cancelled
+
+    asked = (vectors, ("signs", "letters"), tuple(alphas.tolist()), "error", 250)
+    with pytest.raises(Cancelled):
+        passes._nonlinear(Stopping("x"), *asked)
+    assert reached.is_set()
+    assert seen[0] >= 1
+    again = Work("y")
+    found = passes._nonlinear(again, *asked)
+    assert found.complete
+    # single-task models run again, cells that were done do not
+    assert again.total < 2 * (11 + 11**2)
+
+
+def test_pages_remember_maps(here):
+    found = compute.vectors("miniature")["linear"]
+    loaded = settle_scores(found)
+    alphas = compute.axis(21, (-3.0, 3.0))
+    first = compute.linearized(found, ("signs", "letters"), alphas, "error", loaded)
+    assert compute.linearized(found, ("signs", "letters"), alphas, "error", loaded) is first
+    other = compute.vectors("miniature")["posthoc"]
+    assert compute.linearized(other, ("signs", "letters"), alphas, "error", settle_scores(other))
+    assert first.share(2.0) == (1.0, 16)
+
+
+def settle_scores(vectors) -> dict:
+    work = compute.load(vectors, ("signs", "letters"), "test")
+    assert work.wait(TIMEOUT)
+    return compute.in_memory(vectors, ("signs", "letters"))
