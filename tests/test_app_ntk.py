@@ -436,6 +436,16 @@ def test_without_task_vectors_the_kernel_is_still_offered(monkeypatch, tmp_path)
     assert "ntk_start" in buttons(page)
 
 
+def test_an_encoder_beside_that_cannot_be_read_hides_nothing(monkeypatch, tmp_path):
+    store = use(monkeypatch, make_world(tmp_path, FEW))
+    keep_energies(store, "signs", ("letters",), N)
+    store.put("encoder", {"visual.proj": torch.zeros(1)}, {"name": "miniature-random"})
+    page = open_page(t="signs", k="letters", b="miniature-random")
+    assert not page.exception
+    assert page.error
+    assert header(page)["curves"]
+
+
 def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
     def damaged(question):
         raise CheckpointError("this file is damaged; delete it")

@@ -130,6 +130,19 @@ def visitor() -> str:
     return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
 
 
+def look_up(questions: Sequence[ntk.Question]) -> dict:
+    """Find what is kept; an encoder that only stands beside may fail without hiding the first."""
+    from engine.errors import EngineError
+
+    answers = {questions[0]: ntk.kept(questions[0])}
+    for question in questions[1:]:
+        try:
+            answers[question] = ntk.kept(question)
+        except EngineError as error:
+            widgets.show_error(error)
+    return answers
+
+
 def begin(questions: Sequence[ntk.Question]) -> None:
     """Start computing answers."""
     work = follow(ntk.start(questions, visitor()), 0.5)
@@ -312,10 +325,10 @@ st.markdown(INTRO)
 restore()
 with widgets.engine_errors():
     asked = choose()
-    answers = {question: ntk.kept(question) for question in asked}
+    answers = look_up(asked)
     remember(asked, None)
     at_work = running()
-    unknown = [question for question in asked if answers[question] is None]
+    unknown = [question for question, energy in answers.items() if energy is None]
     if unknown and not set(unknown) & set(at_work):
         offer(unknown, "ntk", " and ".join(question.encoder for question in unknown))
     drawn = [
@@ -325,5 +338,5 @@ with widgets.engine_errors():
     ]
     if drawn:
         panel(drawn, asked)
-    show_pairs(asked, bool(at_work))
+    show_pairs(list(answers), bool(at_work))
     drawing.show_ring()
