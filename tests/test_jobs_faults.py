@@ -49,6 +49,7 @@ class Forked(Jobs):
         return self.child
 
     def launch(self, jobs, job, claim, place):
+        self.claim = claim
         self.child = pid = os.fork()
         if pid == 0:
             code = 99
@@ -139,6 +140,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(forked, uninterr
                 os.kill(pid, signal.SIGKILL)
                 _, status = os.waitpid(pid, 0)
             kills += os.WIFSIGNALED(status)
+            local._ended[forked.claim] = os.waitstatus_to_exitcode(status)  # as a parent knows
             saved.append(check_consistent(forked, id))
             forked.pump()
             if forked.get(id).state == "lost":
