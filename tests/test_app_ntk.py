@@ -297,7 +297,7 @@ def test_rows_hold_every_point_of_every_arrangement(here):
 
 
 def test_what_is_kept_opens_at_once(here):
-    page = open_page(t="signs", k="letters")
+    page = open_page(e="miniature", t="signs", k="letters")
     assert not page.exception
     assert not page.error
     head = header(page)

@@ -37,7 +37,9 @@ def restore() -> None:
         state.NTK_LOGITS: asked.logits,
     }
     st.session_state.update({key: value for key, value in wanted.items() if value is not None})
-    st.session_state[state.NTK_PAIR] = (asked.encoder, asked.task, asked.control)
+    # an address without a number of points opens with what is kept of its pair
+    pair = (asked.encoder, asked.task, asked.control) if asked.points is not None else None
+    st.session_state[state.NTK_PAIR] = pair
     st.session_state[state.NTK_AT] = (asked.setting, asked.order)
     st.session_state[state.NTK_REVISION] = st.session_state.get(state.NTK_REVISION, 0) + 1
 
