@@ -63,11 +63,12 @@ def dare(taus: Vectors, *, drop: float = 0.5, seed: int = 0) -> dict[str, Tensor
     generator = torch.Generator().manual_seed(seed)
     direction: dict[str, Tensor] = {}
     for task in sorted(taus):
-        for name, value in taus[task].items():
+        for name in sorted(taus[task]):  # a file gives its names in any order
+            value = taus[task][name]
             mask = torch.rand(value.shape, generator=generator) >= drop
             part = value * mask.to(value.device) / (1 - drop)
             direction[name] = direction[name] + part if name in direction else part
-    return direction
+    return {name: direction[name] for name in next(iter(taus.values()))}
 
 
 def breadcrumbs(taus: Vectors, *, density: float = 0.9, gamma: float = 0.01) -> dict[str, Tensor]:

@@ -34,7 +34,9 @@ def lines(taus: Mapping[str, Mapping[str, Tensor]], *, slope: float = 0.5) -> di
         Wang et al. (2024), "LiNeS", arXiv:2410.17146, Eq. (4) and (5).
     """
     names = list(next(iter(taus.values())))
-    blocks = list(dict.fromkeys(match[0] for name in names if (match := BLOCK.search(name))))
+    found = {match[0] for name in names if (match := BLOCK.search(name))}
+    # by their numbers: a file gives its names in any order
+    blocks = sorted(found, key=lambda block: [int(number) for number in re.findall(r"\d+", block)])
     if not blocks:
         raise UsageError("LiNeS needs an encoder made of blocks; choose another merging method")
     a, last = 1 / len(taus), max(1, len(blocks) - 1)
