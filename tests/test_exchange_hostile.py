@@ -1,6 +1,7 @@
 """Files that are damaged or hostile: one clear sentence each, nothing run, nothing written."""
 
 import collections
+import importlib
 import json
 import os
 import pickle
@@ -148,7 +149,7 @@ def test_an_unknown_name_is_never_imported(tmp_path, monkeypatch, home, capsys):
         "class Model:\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import stranger
+    stranger = importlib.import_module("stranger")
 
     stranger.Model.__reduce__ = lambda self: (stranger.Model, ("run me",))
     torch.save(state() | {"config": stranger.Model()}, tmp_path / "mixed.pt")
