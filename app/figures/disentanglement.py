@@ -375,6 +375,8 @@ def _map(
         dragmode=False,
         hoverdistance=80,
     )
+    edge = (limits[1] - limits[0]) / (2 * max(1, len(alphas) - 1))  # outer cells are drawn whole
+    limits = (limits[0] - edge, limits[1] + edge)
     shared = {"range": list(limits), "zeroline": False, "showgrid": False, "automargin": False}
     figure.update_xaxes(title=f"α₁, {titles[0]}", title_standoff=6, **shared)
     figure.update_yaxes(title=f"α₂, {titles[1]}", title_standoff=6, **shared)
