@@ -425,7 +425,7 @@ def test_the_end_of_a_job_is_told_once(here):
 
 
 def test_a_damaged_job_is_named_and_the_others_are_shown(here):
-    broken, whole = make_job(here, "done", step=20), make_job(here, "done", seed=1, step=20)
+    broken, whole = make_job(here, "running", step=3), make_job(here, "done", seed=1, step=20)
     (broken.folder / "spec.json").write_text("{")
     page = open_page(whole.id)
     assert "Damaged job" in texts(page, "error")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 from engine.jobs import Job, Jobs
@@ -22,13 +21,7 @@ def jobs_home() -> Path:
 
 def queue() -> Jobs:
     """Return this checkout's jobs."""
-    return _queue(jobs_home())
-
-
-@lru_cache(maxsize=8)
-def _queue(home: Path) -> Jobs:
-    """Return one reader a home, so that jobs long over are read once."""
-    return Jobs(home)
+    return Jobs(jobs_home())
 
 
 def listed() -> list[Job]:

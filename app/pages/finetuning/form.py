@@ -18,20 +18,13 @@ def visitor() -> str:
     return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
 
 
-@st.fragment(run_every=0.5)
-def wait_for(work, what: str) -> None:
-    """Say what is waited for, and run the page again when it is there."""
-    if work.finished.is_set():
-        st.rerun()
-    st.caption(f":material/hourglass_top: {what} …")
-
-
-@st.fragment
+# it looks again by itself: what it waits for, engine or estimate, comes from a thread
+@st.fragment(run_every=1.0)
 def form() -> None:
     """Draw the choice of what to launch, what it costs, and the button."""
     work = launching.ready()
     if not work.finished.is_set():
-        wait_for(work, "Loading the engine: the form is here in a few seconds")
+        st.caption(":material/hourglass_top: Loading the engine: the form is here in a few seconds")
         return
     if work.error is not None:
         raise work.error
@@ -220,7 +213,7 @@ def estimated(plan: launching.Plan) -> launching.Cost | None:
     work.wait(0.1)
     if not work.finished.is_set():
         numbers(("Jobs", f"{plan.count:,}"), *((name, "…") for name in COSTS))
-        wait_for(work, "Estimating")
+        st.caption(":material/hourglass_top: Estimating …")
         return None
     if work.error is not None:
         if not isinstance(work.error, EngineError):
