@@ -231,7 +231,9 @@ def caption(view: View, found: Map) -> str:
         said = "not computed yet"
     box = f"ξ ≤ {view.threshold:.2f} on **{share:.0%}** of the search box ({cells} cells)"
     return (
-        f"At {at}: {said}. " + (box if cells else "No cell in the search box") + f". {kind(found)}"
+        f"Nearest cell {at}: {said}. "
+        + (box if cells else "No cell in the search box")
+        + f". {kind(found)}"
     )
 
 

@@ -222,40 +222,40 @@ def difference(view: View, cells: Mapping[str, Cell]) -> None:
     known = values[~np.isnan(values)]
     names = [style.MODE_TITLES[mode].lower() for mode in (first, second)]
     same = one.n == two.n
-    title = (
-        f"ξ {names[0]} − ξ {names[1]}, mean {known.mean():+.3f}<br>{names[0]}: {kind(one)}; "
-        f"{names[1]}: {kind(two)}"
-    )
-    widgets.figure(
-        figures.difference(
-            one.alphas,
-            values,
-            {"a": one.xi, "b": two.xi},
-            tuple(map(plain, view.titles)),
-            limits=view.limits,
-            chosen=view.alphas,
-            lines=("Δξ {xi}", f"{names[0]} {{a}}", f"{names[1]} {{b}}"),
-            title=title,
-        ),
-        f"xi_{first}_minus_{second}_{'_'.join(view.tasks)}",
-        lambda: exports.difference_rows(one, two),
-        exports.provenance(
-            f"difference of {exports.XI}: {first} minus {second}",
-            {mode: cells[mode].vectors for mode in (first, second)},
-            pair=list(view.tasks),
-            distance=view.distance,
-            n={each.mode: dict(zip(each.tasks, each.n, strict=True)) for each in (one, two)},
-            split_digests={each.mode: dict(each.source.splits) for each in (one, two)},
-        ),
-        key="difference",
-        alt="Difference of the disentanglement errors of two readings",
-        on_select=lambda: pick_cell("difference", view.tasks, None),
-        selection_mode="points",
-    )
-    st.caption(
+    kinds = " against ".join(dict.fromkeys((kind(one), kind(two))))
+    title = f"ξ {names[0]} − {names[1]}, mean {known.mean():+.3f}<br>{kinds}"
+    left, right = st.columns([3, 2], gap="large")
+    right.caption(
         f"Orange: {names[0]} interferes more; blue: {names[1]} does. "
         + ("Both on the same number of images." if same else "On different numbers of images.")
     )
+    with left:
+        widgets.figure(
+            figures.difference(
+                one.alphas,
+                values,
+                {"a": one.xi, "b": two.xi},
+                tuple(map(plain, view.titles)),
+                limits=view.limits,
+                chosen=view.alphas,
+                lines=("Δξ {xi}", f"{names[0]} {{a}}", f"{names[1]} {{b}}"),
+                title=title,
+            ),
+            f"xi_{first}_minus_{second}_{'_'.join(view.tasks)}",
+            lambda: exports.difference_rows(one, two),
+            exports.provenance(
+                f"difference of {exports.XI}: {first} minus {second}",
+                {mode: cells[mode].vectors for mode in (first, second)},
+                pair=list(view.tasks),
+                distance=view.distance,
+                n={each.mode: dict(zip(each.tasks, each.n, strict=True)) for each in (one, two)},
+                split_digests={each.mode: dict(each.source.splits) for each in (one, two)},
+            ),
+            key="difference",
+            alt="Difference of the disentanglement errors of two readings",
+            on_select=lambda: pick_cell("difference", view.tasks, None),
+            selection_mode="points",
+        )
 
 
 def on_one_grid(
