@@ -157,7 +157,7 @@ def test_the_plan_comes_first_and_cancelling_or_finishing_both_work(page, addres
 
 
 def test_a_figure_gives_its_numbers_with_their_provenance(page, address):
-    open_pair(page, address)
+    open_pair(page, address, f"{PAIR}&n={N}&l=3")
     block = page.locator(".st-key-ntk_lines_download")
     block.get_by_role("button", name="Download").click()
     with page.expect_download() as caught:
