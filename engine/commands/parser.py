@@ -60,8 +60,8 @@ def _background(verb: argparse.ArgumentParser) -> None:
         "--slurm",
         nargs="+",
         metavar="NAME=VALUE",
-        help="for --on slurm: partition=, minutes=, gpus=, cpus=, memory_gb=, array=, or any option "
-        "of sbatch, as in constraint=a100; docs/jobs.md says where defaults lie",
+        help="for --on slurm: partition=, minutes=, gpus=, cpus=, memory_gb=, array=, or any "
+        "option of sbatch, as in constraint=a100; docs/jobs.md says where defaults lie",
     )
     later.add_argument("--priority", type=int, default=0, metavar="N", help="higher first")
     later.add_argument(
