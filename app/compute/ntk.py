@@ -13,9 +13,10 @@ from app.compute.background import Work, board
 
 POINTS = 200  # of the task, of the control, and held out: the paper's
 MOST_POINTS = 1000
-LOGITS = ("1", "3", "10", "all", "trace")
+LOGITS = ("1", "2", "3", "10", "all", "trace")
 LOGIT_TITLES = {
     "1": "1 logit",
+    "2": "2 logits",
     "3": "3 logits",
     "10": "10 logits",
     "all": "every logit",
