@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app" / "server.py"
-LIMIT = 420_000  # ms, on a machine that may be busy
+LIMIT = 180_000  # ms, on a machine that may be busy
 STEPS = 120  # some seconds of work: enough to watch, to reload and to restart the server
 
 
@@ -53,7 +53,7 @@ def field(page, name: str):
 
 
 def press(page, name: str) -> None:
-    page.locator(f".st-key-finetune_{name} button:not([disabled])").click(timeout=LIMIT)
+    page.locator(f".st-key-finetune_{name} button:not([disabled])").first.click(timeout=LIMIT)
 
 
 def launch(page, address: str, seed: int, **numbers: float) -> None:
@@ -70,7 +70,7 @@ def launch(page, address: str, seed: int, **numbers: float) -> None:
     press(page, "launch")
 
 
-def until(condition, seconds: float = 420.0):
+def until(condition, seconds: float = 180.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = condition()
@@ -105,7 +105,9 @@ def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jo
         until(lambda: jobs.get(job.id).finished or jobs.get(job.id).step > before)
         with serving(world, tmp_path / "second.txt") as address:
             page.goto(f"{address}/finetune?job={job.id}", timeout=LIMIT)
-            page.get_by_text("done", exact=False).first.wait_for(timeout=LIMIT)
+            page.get_by_role("gridcell", name="✓ done", include_hidden=True).first.wait_for(
+                state="attached", timeout=LIMIT
+            )  # the table is a canvas: its cells are told, not shown
             until(lambda: jobs.get(job.id).state == "done")
             until(lambda: shown_step(page) == STEPS)
             page.get_by_role("link", name="Its checkpoint in Merge").wait_for(timeout=LIMIT)
@@ -116,7 +118,8 @@ def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jo
             page.get_by_role("link", name="Merge", exact=True).first.click()
             page.get_by_test_id("range-handwriting").wait_for(timeout=LIMIT)
             assert page.get_by_test_id("value-handwriting").inner_text().strip()
-            assert [e for e in page.errors if "404" not in e and "ERR_CONN" not in e] == []
+            gone = ("404", "ERR_CONN", "WebSocket")  # what a stopped server leaves behind
+            assert [e for e in page.errors if not any(word in e for word in gone)] == []
 
 
 def test_cancelled_and_resumed_it_equals_an_uninterrupted_run(open_page, world, jobs, tmp_path):
