@@ -179,7 +179,7 @@ def ntk_visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> 
     Returns:
         The view of an address that was opened, reloaded or gone back to; None otherwise.
     """
-    if not query or (written is not None and dict(query) == dict(written)):
+    if not _elsewhere(query, written):
         return None
     asked = {field: query.get(key) or None for field, key in _NTK_QUERY.items()}
     points = asked.pop("points")
@@ -197,7 +197,7 @@ def visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> Merg
     Returns:
         The view of an address that was opened, reloaded or gone back to; None otherwise.
     """
-    if not query or (written is not None and dict(query) == dict(written)):
+    if not _elsewhere(query, written):
         return None
     return from_query(query)
 
@@ -248,7 +248,7 @@ def xi_visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> X
     Returns:
         The view of an address that was opened, reloaded or gone back to; None otherwise.
     """
-    if not query or (written is not None and dict(query) == dict(written)):
+    if not _elsewhere(query, written):
         return None
     pair = tuple(unquote(part) for part in query.get(QUERY_TASKS, "").split(",") if part)
     limits = _numbers(query.get(QUERY_RANGE, ""), -XI_REACH, XI_REACH)
@@ -332,7 +332,7 @@ def negate_visited(
     Returns:
         The view of an address that was opened, reloaded or gone back to; None otherwise.
     """
-    if not query or (written is not None and dict(query) == dict(written)):
+    if not _elsewhere(query, written):
         return None
     return NegateView(query.get(QUERY_ENCODER) or None, _number(query.get(QUERY_ALPHAS, "own")))
 
@@ -439,6 +439,11 @@ def _numbers(text: str, low: float, high: float, count: int = 2) -> tuple[float,
     if len(values) != count or not all(map(math.isfinite, values)):
         return ()
     return tuple(min(high, max(low, value)) for value in values)
+
+
+def _elsewhere(query: Mapping[str, str], written: Mapping[str, str] | None) -> bool:
+    """Say whether an address was opened, reloaded or gone back to, not written by the page."""
+    return bool(query) and (written is None or dict(query) != dict(written))
 
 
 def _number(text: str) -> float | None:

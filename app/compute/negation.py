@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.compute import catalogue, jobs
+from app.compute.merging import TRAINED
 from app.compute.records import provenance
-
-READINGS = ("nonlinear", "posthoc", "linear")
-TRAINED = {"nonlinear": "nonlinear", "posthoc": "nonlinear", "linear": "linear"}
+from app.state import READINGS
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,12 @@ def addition(
         setting = shared_setting([MERGED], "sum")
 
     def measuring(splits: Mapping[str, "Split"]) -> Measure:
-        if mode == "nonlinear":
-            return report.counting(nonlinear_measure(encoder, tasks, vectors, splits, batch))
-        ask = respond or (lambda task, split: responses(encoder, task, split, vectors, batch))
-        readings = {name: ask(tasks[name], splits[name]) for name in names}
-        return report.counting(linearized_measure(readings, tuple(vectors)))
+        chosen = (
+            {name: tasks[name] for name in names},
+            vectors,
+            {name: splits[name] for name in names},
+        )
+        return report.counting(measure_of(encoder, mode, *chosen, batch=batch, respond=respond))
 
     n_validation = {name: len(validation[name].labels) for name in names}
     curve = shared_curve(measuring(validation), n_validation, setting, alphas)
@@ -170,6 +171,38 @@ def single_accuracies(measure: Measure, n: Mapping[str, int]) -> dict[str, float
         Accuracy by task.
     """
     return {name: measure({name: 1.0}, [name])[name] / n[name] for name in n}
+
+
+def measure_of(
+    encoder: "Encoder",
+    mode: str,
+    tasks: Mapping[str, "Task"],
+    vectors: Mapping[str, Mapping[str, Tensor]],
+    splits: Mapping[str, "Split"],
+    *,
+    batch: int,
+    respond: Callable[["Task", "Split"], Responses] | None,
+) -> Measure:
+    """Give the measure of a reading.
+
+    Args:
+        encoder: On the device to compute on.
+        mode: In which the weights are read.
+        tasks: Those measured, by name.
+        vectors: Task vectors, or directions, by name.
+        splits: By task name.
+        batch: Images a pass.
+        respond: Gives the responses of a split to ``vectors``; computed here with None. Linearized
+            readings only.
+
+    Returns:
+        A measure of the tasks.
+    """
+    if mode == "nonlinear":
+        return nonlinear_measure(encoder, tasks, vectors, splits, batch)
+    ask = respond or (lambda task, split: responses(encoder, task, split, vectors, batch))
+    readings = {name: ask(task, splits[name]) for name, task in tasks.items()}
+    return linearized_measure(readings, tuple(vectors))
 
 
 def linearized_measure(readings: Mapping[str, Responses], names: Sequence[str]) -> Measure:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from engine.errors import UsageError
-from engine.evaluate.addition import ALPHAS, Measure, linearized_measure, nonlinear_measure
+from engine.evaluate.addition import ALPHAS, Measure, measure_of
 from engine.evaluate.measures import wilson_interval
 from engine.linearize import MODES
 from engine.provenance import provenance
-from engine.responses import Responses, responses
+from engine.responses import Responses
 
 if TYPE_CHECKING:
     from engine.encoders import Encoder
@@ -77,15 +77,19 @@ def negation(
     names = tuple(taus)
     _check(names, control.name, tasks, validation, test)
     grid = sorted({0.0, *map(float, alphas)})
-    done, total = 0, len(names) * (len(grid) + 1)
     everything = {**tasks, control.name: control}
+    done, total = 0, len(names) * (len(grid) + 1)
 
     def measuring(splits: Mapping[str, "Split"]) -> Measure:
-        if mode == "nonlinear":
-            return nonlinear_measure(encoder, everything, taus, splits, batch)
-        ask = respond or (lambda task, split: responses(encoder, task, split, taus, batch))
-        readings = {name: ask(task, splits[name]) for name, task in everything.items()}
-        return linearized_measure(readings, names)
+        return measure_of(encoder, mode, everything, taus, splits, batch=batch, respond=respond)
+
+    def pair(measure: Measure, name: str, alpha: float) -> tuple[int, int]:
+        nonlocal done
+        right = measure({name: -alpha}, [name, control.name])
+        done += 1
+        if progress is not None:
+            progress(done, total)
+        return right[name], right[control.name]
 
     on_validation, on_test = measuring(validation), measuring(test)
     n_validation = {name: len(validation[name].labels) for name in everything}
@@ -94,37 +98,22 @@ def negation(
     zeroshot = on_test({}, list(everything))
     table = {}
     for name in names:
-        curve = []
-        for alpha in grid:
-            right = on_validation({name: -alpha}, [name, control.name])
-            curve.append((right[name], alpha, right[control.name]))
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        allowed = [entry for entry in curve if entry[2] >= keep * intact]
-        target, alpha, kept = min(allowed)
-        right = on_test({name: -alpha}, [name, control.name])
-        done += 1
-        if progress is not None:
-            progress(done, total)
+        curve = [(alpha, *pair(on_validation, name, alpha)) for alpha in grid]
+        alpha, target, kept = _chosen(curve, keep * intact)
+        measured = pair(on_test, name, alpha)
         table[name] = {
             "alpha": alpha,
-            "target": right[name] / n[name],
-            "control": right[control.name] / n[control.name],
             "target_pretrained": zeroshot[name] / n[name],
+            **_tested(measured, (n[name], n[control.name])),
             "target_validation": target / n_validation[name],
             "control_validation": kept / n_validation[control.name],
-            "intervals": {
-                "target": list(wilson_interval(right[name], n[name])),
-                "control": list(wilson_interval(right[control.name], n[control.name])),
-            },
             "curve": [
                 {
                     "alpha": alpha,
                     "target_validation": right / n_validation[name],
-                    "control_validation": kept / n_validation[control.name],
+                    "control_validation": left / n_validation[control.name],
                 }
-                for right, alpha, kept in curve
+                for alpha, right, left in curve
             ],
         }
     return {
@@ -147,6 +136,21 @@ def negation(
             "test": {name: test[name].digest for name in everything},
         },
         **provenance(),
+    }
+
+
+def _chosen(curve: Sequence[tuple[float, int, int]], least: float) -> tuple[float, int, int]:
+    """Return the entry (alpha, target, control) that forgets most and keeps the control."""
+    allowed = [entry for entry in curve if entry[2] >= least]
+    return min(allowed, key=lambda entry: (entry[1], entry[0]))
+
+
+def _tested(right: tuple[int, int], n: tuple[int, int]) -> dict:
+    """Return accuracies and Wilson's intervals of target and control."""
+    kinds = dict(zip(("target", "control"), zip(right, n, strict=True), strict=True))
+    return {
+        **{kind: correct / count for kind, (correct, count) in kinds.items()},
+        "intervals": {kind: list(wilson_interval(*pair)) for kind, pair in kinds.items()},
     }
 
 

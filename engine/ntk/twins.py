@@ -8,8 +8,7 @@ from torch import Tensor
 from engine.encoders import Encoder, plain_attention
 from engine.linearize import tangents
 from engine.ntk.grams import Sums
-
-Readout = Callable[[Tensor], Tensor]
+from engine.ntk.layerwise import Readout
 
 
 def jacobian_kernel(
