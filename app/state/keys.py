@@ -1,0 +1,69 @@
+"""Keys of the session and of the address, and the limits of what they hold: each named once."""
+
+READINGS = ("nonlinear", "posthoc", "linear")
+CONVENTIONS = ("sum", "mean")
+LOWEST, HIGHEST = -1.0, 2.0  # of an alpha
+START = 0.3  # where untouched sliders stand: the papers' usual shared coefficient
+MOST_PINS = 6
+XI_GRIDS = (11, 20, 21, 41, 51, 101)  # points an axis
+XI_REACH = 5.0  # the largest alpha of a map
+XI_DISTANCES = ("error", "tv", "kl")
+
+# of the session
+MERGE_ENCODER = "merge_encoder"
+MERGE_READING = "merge_reading"
+MERGE_TASKS = "merge_tasks"
+MERGE_CONVENTION = "merge_convention"
+MERGE_ADDRESS = "merge_address"  # the address last written, to notice one typed or gone back to
+MERGE_REVISION = "merge_revision"  # raised when the page, not its user, moves the sliders
+MERGE_INITIAL = "merge_initial"  # alphas at this revision
+MERGE_PINS = "merge_pins"
+MERGE_WIDGET = "merge_widget"
+MERGE_FILE = "merge_file"
+VISITOR = "visitor"  # who starts background work
+XI_ENCODER, XI_BESIDE = "xi_encoder", "xi_beside"
+XI_FIRST, XI_SECOND = "xi_first", "xi_second"
+XI_GRID, XI_RANGE, XI_DISTANCE = "xi_grid", "xi_range", "xi_distance"
+XI_THRESHOLD, XI_IMAGES = "xi_threshold", "xi_images"
+XI_READING = "xi_reading"
+XI_MINUEND, XI_MINUS = "xi_minuend", "xi_minus"
+XI_SECTION = "xi_section"
+XI_PAIR_ALPHA = "xi_pair_alpha"
+XI_SLIDERS = ("xi_alpha_1", "xi_alpha_2")
+XI_ALPHAS = "xi_alphas"  # the last ones chosen, by task
+XI_ADDRESS = "xi_address"  # the address last written
+XI_ASKED, XI_PAIRS_ASKED = "xi_asked", "xi_pairs_asked"  # forward passes its user has started
+CHECKPOINTS_TABLE = "checkpoints_table"
+CHECKPOINTS_ENCODER = "checkpoints_encoder"
+CHECKPOINTS_MODE = "checkpoints_mode"
+OVERVIEW_ENCODER = "overview_encoder"
+FINETUNE_FORM = "finetune_form_"  # what each field of the form is called after
+FINETUNE_TABLE = "finetune_table"
+FINETUNE_CHOSEN = "finetune_chosen"  # ids of the jobs looked at
+FINETUNE_ADDRESS = "finetune_address"  # the jobs last written into the address
+FINETUNE_SEEN = "finetune_seen"  # state of each job when it was last drawn, to notice an end
+FINETUNE_ASKED = "finetune_asked"  # what is to be confirmed
+FINETUNE_OPEN = "finetune_open"  # whether the form is unfolded
+NTK_ENCODER, NTK_BESIDE = "ntk_encoder", "ntk_beside"
+NTK_TASK, NTK_CONTROL = "ntk_task", "ntk_control"
+NTK_POINTS, NTK_LOGITS = "ntk_points", "ntk_logits"
+NTK_PAIR = "ntk_pair"  # for which points and logits were set to what is kept
+NTK_ADDRESS = "ntk_address"  # the address last written
+NTK_REVISION = "ntk_revision"  # raised when the page, not its user, moves the sliders
+NTK_AT = "ntk_at"  # setting and order at this revision
+NTK_EXPLORER = "ntk_explorer"
+NTK_RUNNING = "ntk_running"  # what this visitor has started
+NEGATE_ENCODER, NEGATE_GRID = "negate_encoder", "negate_grid"
+NEGATE_START = "negate_start"  # where the address wants the slider; None: each task's own
+NEGATE_ADDRESS = "negate_address"  # the address last written
+NEGATE_RUN, NEGATE_AT_WORK = "negate_run", "negate_at_work"
+
+# of the address
+QUERY_ENCODER, QUERY_READING, QUERY_CONVENTION = "e", "r", "c"
+QUERY_TASKS, QUERY_ALPHAS = "t", "a"
+QUERY_BESIDE, QUERY_CONTROL, QUERY_POINTS, QUERY_LOGITS = "b", "k", "n", "l"
+QUERY_SETTING, QUERY_ORDER = "s", "o"
+QUERY_GRID, QUERY_RANGE, QUERY_DISTANCE, QUERY_THRESHOLD = "g", "x", "d", "h"
+QUERY_SECTION = "v"
+QUERY_JOB = "job"
+MOST_SEEDS = 100

@@ -1,0 +1,130 @@
+"""What the Merge page shows, and its address."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
+
+from app.state.address import elsewhere, number
+from app.state.keys import (
+    CONVENTIONS,
+    MOST_PINS,
+    QUERY_ALPHAS,
+    QUERY_CONVENTION,
+    QUERY_ENCODER,
+    QUERY_READING,
+    QUERY_TASKS,
+    READINGS,
+    START,
+)
+
+
+@dataclass(frozen=True)
+class MergeView:
+    """What the Merge page shows; an empty or None field was not given.
+
+    ``alphas`` are keyed by task name and may be fewer than ``tasks``.
+    """
+
+    encoder: str | None = None
+    reading: str | None = None
+    convention: str | None = None
+    tasks: tuple[str, ...] = ()
+    alphas: Mapping[str, float] = field(default_factory=dict)
+
+
+def to_query(view: MergeView) -> dict[str, str]:
+    """Write a view as the address's parameters, in short keys.
+
+    Args:
+        view: A complete view: every task has an alpha.
+
+    Returns:
+        Strings by key; :func:`from_query` gives the same view back.
+    """
+    return {
+        QUERY_ENCODER: view.encoder or "",
+        QUERY_READING: view.reading or "",
+        QUERY_CONVENTION: view.convention or "",
+        QUERY_TASKS: ",".join(quote(task, safe="") for task in view.tasks),
+        QUERY_ALPHAS: ",".join(f"{view.alphas[task]:.6g}" for task in view.tasks),
+    }
+
+
+def from_query(query: Mapping[str, str]) -> MergeView:
+    """Read a view from the address; what is missing or malformed counts as not given.
+
+    Args:
+        query: Parameters of the address, written by anyone.
+
+    Returns:
+        The view; alphas are clipped to [-1, 2] and dropped where they are not numbers.
+    """
+    reading = query.get(QUERY_READING)
+    convention = query.get(QUERY_CONVENTION)
+    names = [unquote(part) for part in query.get(QUERY_TASKS, "").split(",") if part]
+    alphas = {}
+    for name, text in zip(names, query.get(QUERY_ALPHAS, "").split(","), strict=False):
+        alpha = number(text)
+        if alpha is not None:
+            alphas[name] = alpha
+    return MergeView(
+        encoder=query.get(QUERY_ENCODER) or None,
+        reading=reading if reading in READINGS else None,
+        convention=convention if convention in CONVENTIONS else None,
+        tasks=tuple(dict.fromkeys(names)),
+        alphas=alphas,
+    )
+
+
+def visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> MergeView | None:
+    """Say which view the address asks for, if it is not the one that this page wrote itself.
+
+    Args:
+        query: The address now.
+        written: What the page last wrote; None in a new session.
+
+    Returns:
+        The view of an address that was opened, reloaded or gone back to; None otherwise.
+    """
+    if not elsewhere(query, written):
+        return None
+    return from_query(query)
+
+
+def choose(wanted: str | None, options: Sequence[str]) -> str | None:
+    """Keep a wanted option where it exists, else take the first; None without any option."""
+    if wanted in options:
+        return wanted
+    return options[0] if options else None
+
+
+def choose_tasks(wanted: Sequence[str], options: Sequence[str], default: Sequence[str]) -> list:
+    """Keep the wanted tasks that exist, in the options' order; the default where none does."""
+    kept = [name for name in options if name in set(wanted)]
+    return kept or [name for name in options if name in set(default)]
+
+
+def carry_alphas(tasks: Sequence[str], alphas: Mapping[str, float]) -> dict[str, float]:
+    """Give every task an alpha: its own where it had one, else the usual start."""
+    return {task: alphas.get(task, START) for task in tasks}
+
+
+def add_pin(pins: Sequence[dict], pin: dict) -> list[dict]:
+    """Keep one more setting, named by the next free letter; the oldest leaves when there are many.
+
+    Args:
+        pins: Those kept, each with a "name".
+        pin: The new one, without a name.
+
+    Returns:
+        The settings kept, the new one last.
+    """
+    kept = list(pins)[-(MOST_PINS - 1) :]
+    taken = {item["name"] for item in kept}
+    name = next(letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter not in taken)
+    return [*kept, {"name": name, **pin}]
+
+
+def remove_pin(pins: Sequence[dict], name: str) -> list[dict]:
+    """Forget the setting of that name."""
+    return [pin for pin in pins if pin["name"] != name]

@@ -1,0 +1,66 @@
+"""What the Eigenfunctions page shows, and its address."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.state.address import elsewhere
+from app.state.keys import (
+    QUERY_BESIDE,
+    QUERY_CONTROL,
+    QUERY_ENCODER,
+    QUERY_LOGITS,
+    QUERY_ORDER,
+    QUERY_POINTS,
+    QUERY_SETTING,
+    QUERY_TASKS,
+)
+
+
+@dataclass(frozen=True)
+class NtkView:
+    """What the Eigenfunctions page shows; an empty or None field was not given."""
+
+    encoder: str | None = None
+    beside: str | None = None
+    task: str | None = None
+    control: str | None = None
+    points: int | None = None
+    logits: str | None = None
+    setting: str | None = None
+    order: str | None = None
+
+
+_NTK_QUERY = {
+    "encoder": QUERY_ENCODER,
+    "beside": QUERY_BESIDE,
+    "task": QUERY_TASKS,
+    "control": QUERY_CONTROL,
+    "points": QUERY_POINTS,
+    "logits": QUERY_LOGITS,
+    "setting": QUERY_SETTING,
+    "order": QUERY_ORDER,
+}
+
+
+def ntk_query(view: NtkView) -> dict[str, str]:
+    """Write a view as the address's parameters; what it does not give stays out."""
+    named = {key: getattr(view, field) for field, key in _NTK_QUERY.items()}
+    return {key: str(value) for key, value in named.items() if value is not None}
+
+
+def ntk_visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> NtkView | None:
+    """Say which view the address asks for, if it is not the one that the page wrote itself.
+
+    Args:
+        query: The address now, written by anyone; what is malformed counts as not given.
+        written: What the page last wrote; None in a new session.
+
+    Returns:
+        The view of an address that was opened, reloaded or gone back to; None otherwise.
+    """
+    if not elsewhere(query, written):
+        return None
+    asked = {field: query.get(key) or None for field, key in _NTK_QUERY.items()}
+    points = asked.pop("points")
+    fits = points is not None and points.isascii() and points.isdecimal() and len(points) < 6
+    return NtkView(**asked, points=int(points) if fits else None)

@@ -1,0 +1,167 @@
+"""The verbs that measure."""
+
+from engine.commands.arguments import finite, positive
+from engine.commands.verbs import options
+
+
+def _evaluate(verbs) -> None:
+    verb = options.declare(
+        verbs,
+        "evaluate",
+        "measure accuracy at the alphas given (default: zero-shot), with 95 % Wilson intervals",
+        "nonlinear: accuracy of f(x; theta_0 + sum_t alpha_t tau_t), Eq. 1."
+        "\nposthoc and linear: accuracy of f_lin(x; theta_0 + sum_t alpha_t tau_t), Eq. 3, with"
+        "\ntau_t trained non-linearly or in the tangent space.",
+        "evaluate --mode linear --alphas handwriting=0.5 signs=-0.3",
+    )
+    options.encoder(verb)
+    options.mode(verb)
+    options.tasks(verb)
+    options.alphas(verb)
+    options.merging(verb)
+    verb.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a task only")
+    verb.add_argument(
+        "--control",
+        default="objects",
+        metavar="T",
+        help="task measured beside them, or none (default: objects)",
+    )
+    options.device(verb)
+
+
+def _addition(verbs) -> None:
+    verb = options.declare(
+        verbs,
+        "addition",
+        "run the task addition benchmark: alpha chosen on validation, then one run on test",
+        "alpha in 0, 0.05 .. 1 that maximises, on validation, the normalized accuracy of Eq. 7,"
+        "\n1/T sum_t acc_t[f(x; theta_0 + alpha sum_s tau_s)] / acc_t[f(x; theta_0 + tau_t)];"
+        "\nf is f_lin of Eq. 3 for posthoc and linear. The answer is kept.",
+        "addition --mode linear --json",
+    )
+    options.encoder(verb)
+    options.mode(verb)
+    options.tasks(verb)
+    options.merging(verb)
+    options.method(verb)
+    verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a split only")
+    verb.add_argument("--force", action="store_true", help="measure again what is kept")
+    options.device(verb)
+
+
+def _negation(verbs) -> None:
+    verb = options.declare(
+        verbs,
+        "negation",
+        "run the task negation benchmark: forget a task, keep the control task",
+        "for each task t the alpha in 0, 0.05 .. 1 that minimises, on validation,"
+        "\nacc_t[f(x; theta_0 - alpha tau_t)] while the control task keeps 95 % of its accuracy;"
+        "\nf is f_lin of Eq. 3 for posthoc and linear. The answer is kept.",
+        "negation --mode linear --json",
+    )
+    options.encoder(verb)
+    options.mode(verb)
+    options.tasks(verb)
+    verb.add_argument(
+        "--control", default="objects", metavar="T", help="task to keep (default: objects)"
+    )
+    verb.add_argument(
+        "--keep",
+        type=finite,
+        default=0.95,
+        metavar="X",
+        help="share of the control accuracy that must be left (default: 0.95)",
+    )
+    verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a split only")
+    verb.add_argument("--force", action="store_true", help="measure again what is kept")
+    options.device(verb)
+
+
+def _disentanglement(verbs) -> None:
+    verb = options.declare(
+        verbs,
+        "disentanglement",
+        "map how two task vectors disturb each other, over a grid of both alphas",
+        "xi(alpha_1, alpha_2) = sum over both tasks t of E_{x of task t} dist(f(x; theta_0 +"
+        "\nalpha_t tau_t), f(x; theta_0 + alpha_1 tau_1 + alpha_2 tau_2)), Eq. 6; f is f_lin of"
+        "\nEq. 3 for posthoc and linear. Non-linear maps are kept; stopped, one resumes.",
+        "disentanglement --tasks handwriting signs --mode posthoc --json",
+    )
+    options.encoder(verb)
+    options.tasks(
+        verb, "none: a map needs two; --all-pairs, --matrix, --diagonal: the miniature's eight"
+    )
+    options.mode(verb)
+    verb.add_argument("--grid", type=positive, default=20, metavar="G", help="alphas (default: 20)")
+    verb.add_argument(
+        "--range", type=finite, default=3.0, metavar="R", help="alphas from -R to R (default: 3)"
+    )
+    verb.add_argument(
+        "--distance",
+        choices=("error", "tv", "kl"),
+        default="error",
+        help="of predictions (default), or of soft-max outputs: total variation, symmetrised KL",
+    )
+    verb.add_argument(
+        "--images",
+        type=positive,
+        default=2048,
+        metavar="N",
+        help="the first N test images a task at most (default: 2048)",
+    )
+    verb.add_argument("--all-pairs", action="store_true", help="a map of every pair of the tasks")
+    verb.add_argument("--matrix", action="store_true", help="every pair at one alpha")
+    verb.add_argument("--alpha", type=finite, metavar="A", help="of --matrix (default: 1)")
+    verb.add_argument("--diagonal", action="store_true", help="all tasks at once, along alpha")
+    verb.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of non-linear passes; bfloat16 is approximate and says what it changed",
+    )
+    verb.add_argument("--force", action="store_true", help="compute again what is kept")
+    options.device(verb)
+
+
+def _ntk(verbs) -> None:
+    verb = options.declare(
+        verbs,
+        "ntk",
+        "measure where the eigenfunctions of the tangent kernel live: local energy on two tasks",
+        "k(x, x') = grad f_c(x; theta_0) . grad f_c(x'; theta_0) between n points of the task and"
+        "\nthose and n of the control, K = U S V^T, E(x_j) = sum_rho V_j,rho^2: Sec. 6.1, Fig. 6."
+        "\nBeside it the same for two halves of the task, and for columns that are no rows.",
+        "ntk --encoder miniature --task letters --control objects --points 200 --json",
+    )
+    options.encoder(verb)
+    verb.add_argument("--task", required=True, metavar="T", help="its points are the rows")
+    verb.add_argument("--control", nargs="+", default=["objects"], metavar="T")
+    verb.add_argument("--points", type=positive, default=200, metavar="N", help="of each block")
+    verb.add_argument(
+        "--logits",
+        nargs="+",
+        default=["3"],
+        metavar="L",
+        help="so many classes, all, trace (the sum over all), or names of classes (default: 3)",
+    )
+    verb.add_argument(
+        "--readout",
+        choices=("cosine", "score"),
+        default="cosine",
+        help="a logit is w.z/|z| or w.z (default: cosine)",
+    )
+    verb.add_argument(
+        "--algorithm", choices=("auto", "layerwise", "jacobian", "products"), default="auto"
+    )
+    verb.add_argument("--batch", type=positive, metavar="N", help="images a pass, at most")
+    verb.add_argument(
+        "--memory", type=positive, metavar="MB", help="beyond the encoder (default: half of free)"
+    )
+    verb.add_argument("--precision", choices=("auto", "float32", "float64"), default="auto")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of points")
+    verb.add_argument("--force", action="store_true", help="measure again what is kept")
+    options.device(verb)
+
+
+VERBS = (_evaluate, _addition, _negation, _disentanglement, _ntk)
