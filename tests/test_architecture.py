@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 ENGINE_ORDER = (
     "errors", "checks", "provenance", "store", "tasks", "encoders", "linearize", "finetune",
     "task_vectors", "merging", "exchange", "responses", "evaluate", "remembering",
-    "disentanglement", "ntk", "gradients", "jobs", "commands", "__main__",
+    "disentanglement", "ntk", "gradients", "jobs", "exhibits", "commands", "__main__",
 )  # fmt: skip
 APP_ROOMS = ("state", "figures", "components", "compute", "widgets", "pages", "server")
 HEAVY = ("torch", "torchvision", "open_clip", "datasets", "transformers")
