@@ -57,6 +57,20 @@ NEGATE_ENCODER, NEGATE_GRID = "negate_encoder", "negate_grid"
 NEGATE_START = "negate_start"  # where the address wants the slider; None: each task's own
 NEGATE_ADDRESS = "negate_address"  # the address last written
 NEGATE_RUN, NEGATE_AT_WORK = "negate_run", "negate_at_work"
+GRADIENTS_ENCODER, GRADIENTS_REGIME = "gradients_encoder", "gradients_regime"
+GRADIENTS_RUN = "gradients_run"  # which of the kept answers of a regime
+GRADIENTS_SECTION, GRADIENTS_MODE = "gradients_section", "gradients_mode"
+GRADIENTS_TASK, GRADIENTS_QUANTITY = "gradients_task", "gradients_quantity"
+GRADIENTS_AT = "gradients_at"  # epoch and alpha of the live slider at this revision
+GRADIENTS_REVISION = "gradients_revision"  # raised when the page, not its user, moves it
+GRADIENTS_EPOCHS = "gradients_epochs"  # the live slider
+GRADIENTS_MEASURE, GRADIENTS_AT_MEAN = "gradients_measure", "gradients_at_mean"
+GRADIENTS_PAIR, GRADIENTS_ALPHA = "gradients_pair", "gradients_alpha"
+GRADIENTS_TO_MAP = "gradients_to_map"  # the visitor wants the disentanglement map of the pair
+GRADIENTS_FORM = "gradients_form_"  # what each field of the form is called after
+GRADIENTS_AT_WORK = "gradients_at_work"  # ids of the jobs at work when last drawn
+GRADIENTS_CHECK = "gradients_check"  # whether the visitor has asked for the check
+GRADIENTS_ADDRESS = "gradients_address"  # the address last written
 
 # of the address
 QUERY_ENCODER, QUERY_READING, QUERY_CONVENTION = "e", "r", "c"
@@ -65,5 +79,6 @@ QUERY_BESIDE, QUERY_CONTROL, QUERY_POINTS, QUERY_LOGITS = "b", "k", "n", "l"
 QUERY_SETTING, QUERY_ORDER = "s", "o"
 QUERY_GRID, QUERY_RANGE, QUERY_DISTANCE, QUERY_THRESHOLD = "g", "x", "d", "h"
 QUERY_SECTION = "v"
+QUERY_REGIME, QUERY_RUN, QUERY_EPOCH, QUERY_PAIR, QUERY_MEASURE = "m", "u", "p", "q", "y"
 QUERY_JOB = "job"
 MOST_SEEDS = 100
