@@ -1,0 +1,92 @@
+"""What the Gradients page shows, and its address."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from app.state.address import elsewhere, number
+from app.state.keys import (
+    QUERY_ALPHAS,
+    QUERY_ENCODER,
+    QUERY_EPOCH,
+    QUERY_MEASURE,
+    QUERY_PAIR,
+    QUERY_READING,
+    QUERY_REGIME,
+    QUERY_RUN,
+    QUERY_SECTION,
+    QUERY_TASKS,
+)
+
+REGIMES = ("gd", "sgd", "adamw")
+GRADIENT_MODES = ("nonlinear", "linear")
+OWN = "own"  # stands in the address for the alpha chosen on validation
+
+
+@dataclass(frozen=True)
+class GradientsView:
+    """What the Gradients page shows; an empty or None field was not given.
+
+    ``alpha`` is of the live slider: a number, or ``OWN`` for the one chosen at each epoch.
+    """
+
+    encoder: str | None = None
+    regime: str | None = None
+    run: str | None = None
+    section: str | None = None
+    mode: str | None = None
+    task: str | None = None
+    epoch: int | None = None
+    alpha: float | str | None = None
+    pair: tuple[str, ...] = ()
+    measure: str | None = None
+
+
+def gradients_query(view: GradientsView) -> dict[str, str]:
+    """Write a view as the address's parameters; what it does not give stays out."""
+    alpha = f"{view.alpha:.6g}" if isinstance(view.alpha, int | float) else view.alpha
+    said = {
+        QUERY_ENCODER: view.encoder,
+        QUERY_REGIME: view.regime,
+        QUERY_RUN: view.run,
+        QUERY_SECTION: view.section,
+        QUERY_READING: view.mode,
+        QUERY_TASKS: None if view.task is None else quote(view.task, safe=""),
+        QUERY_EPOCH: None if view.epoch is None else str(view.epoch),
+        QUERY_ALPHAS: alpha,
+        QUERY_PAIR: ",".join(quote(task, safe="") for task in view.pair),
+        QUERY_MEASURE: view.measure,
+    }
+    return {key: value for key, value in said.items() if value}
+
+
+def gradients_visited(
+    query: Mapping[str, str], written: Mapping[str, str] | None
+) -> GradientsView | None:
+    """Say which view the address asks for, if it is not the one that the page wrote itself.
+
+    Args:
+        query: The address now, written by anyone; what is malformed counts as not given.
+        written: What the page last wrote; None in a new session.
+
+    Returns:
+        The view of an address that was opened, reloaded or gone back to; None otherwise.
+    """
+    if not elsewhere(query, written):
+        return None
+    regime, mode = query.get(QUERY_REGIME), query.get(QUERY_READING)
+    epoch, alpha = query.get(QUERY_EPOCH, ""), query.get(QUERY_ALPHAS, "")
+    pair = tuple(unquote(part) for part in query.get(QUERY_PAIR, "").split(",") if part)
+    fits = epoch.isascii() and epoch.isdecimal() and len(epoch) < 6
+    return GradientsView(
+        encoder=query.get(QUERY_ENCODER) or None,
+        regime=regime if regime in REGIMES else None,
+        run=query.get(QUERY_RUN) or None,
+        section=query.get(QUERY_SECTION) or None,
+        mode=mode if mode in GRADIENT_MODES else None,
+        task=unquote(query.get(QUERY_TASKS, "")) or None,
+        epoch=int(epoch) if fits else None,
+        alpha=OWN if alpha == OWN else number(alpha),
+        pair=pair if len(pair) == 2 and len(set(pair)) == 2 else (),
+        measure=query.get(QUERY_MEASURE) or None,
+    )
