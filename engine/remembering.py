@@ -3,15 +3,17 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.encoders import Encoder
+from engine.evaluate import MERGED
 from engine.provenance import provenance
 from engine.responses import Responses, responses
-from engine.store import Entry, Store
+from engine.store import Entry, Store, digest_tensors
 from engine.tasks import Split, Task
 
 CONTENT = "class scores"
@@ -94,6 +96,41 @@ def remembered_responses(
         )
 
     return respond
+
+
+def remembered_direction(
+    store: Store,
+    encoder: Encoder,
+    entries: Mapping[str, Entry],
+    taus: Mapping[str, Mapping[str, Tensor]],
+    mode: str,
+    direction: Mapping[str, Tensor],
+) -> Callable[[Task, Split], Responses]:
+    """Make ``respond(task, split)`` for task vectors and, behind them, what a method made of them.
+
+    Args:
+        store: Where they are kept.
+        encoder: On the device to compute on.
+        entries: Checkpoints by the names of their task vectors.
+        taus: The task vectors, with the same names in the same order.
+        mode: The reading, "posthoc" or "linear", for the record.
+        direction: Of ``merging.prepare``; its responses are kept by its values.
+
+    Returns:
+        ``respond``; it names the direction ``MERGED``, the last of its names.
+    """
+    respond = remembered_responses(store, encoder, entries, taus, mode)
+    digest = digest_tensors({name: value.cpu() for name, value in direction.items()})
+    first = next(iter(entries.values()))
+    entry = replace(first, digest=digest, meta={"tau_digest": digest})
+    alone = remembered_responses(store, encoder, {MERGED: entry}, {MERGED: direction}, mode)
+
+    def both(task: Task, split: Split) -> Responses:
+        base, merged = respond(task, split), alone(task, split)
+        names = (*base.names, *merged.names)
+        return replace(base, names=names, jz=torch.cat([base.jz, merged.jz]))
+
+    return both
 
 
 def _kept_scores(

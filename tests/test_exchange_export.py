@@ -15,6 +15,7 @@ from engine.encoders import load_encoder
 from engine.encoders.towers import build_model, make_encoder
 from engine.errors import CheckpointError, UsageError
 from engine.exchange import bring, export
+from engine.merging import prepare
 from engine.store import Store, digest_tensors
 
 TASKS = ("signs", "handwriting")
@@ -144,6 +145,33 @@ def test_a_sum_of_task_vectors_is_exported_alone(ask, home, tmp_path):
         for name, value in merged(home, told["coefficients"]).items():
             got = file.get_tensor(f"tau.visual.{name}").double()
             torch.testing.assert_close(got, value - theta0[name].double(), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["vector", "open_clip", "huggingface"])
+def test_what_a_method_merges_is_exported(ask, home, tmp_path, kind):
+    store, out = Store(home), tmp_path / ("folder" if kind == "huggingface" else "x.safetensors")
+    words = ["--tasks", *TASKS, "--method", "ties", "--option", "density=0.5", "--alpha", "0.8"]
+    told = ask("export", "--as", kind, *words, "--out", out)
+    assert (told["method"], told["options"]) == ("ties", {"density": 0.5})
+    assert told["coefficients"] == {"merged direction": 0.8}
+    assert set(told["checkpoints"]) == set(TASKS)
+    encoder = load_encoder("miniature", store)
+    taus = {
+        task: store.get(store.one("checkpoint", "", task=task, mode="nonlinear")) for task in TASKS
+    }
+    direction = prepare(taus, "ties", density=0.5)
+    if kind == "huggingface":
+        card = (out / "README.md").read_text()
+        assert "theta_0 + 0.8 tau, tau being what ties (density 0.5) makes of" in card
+        assert all(f"| {task} | - | " in card for task in TASKS)
+        return
+    with safetensors.safe_open(out, "pt") as file:
+        for name, value in direction.items():
+            wanted = 0.8 * value.double()
+            if kind == "open_clip":
+                wanted = encoder.theta0[name].double() + wanted
+            got = file.get_tensor(("tau." if kind == "vector" else "") + f"visual.{name}")
+            torch.testing.assert_close(got.double(), wanted, rtol=0, atol=3e-7)
 
 
 # ------------------------------------------------------------------------------ models, open_clip
@@ -305,6 +333,11 @@ def test_a_model_card_keeps_its_table_and_its_secrets():
         (["vector", "--alpha", "1", "--out", "x.pt"], "must end in .safetensors"),
         (["vector", "--alpha", "0", "--out", "x.safetensors"], "every coefficient is 0"),
         (["huggingface", "--alpha", "1", "--out", "full"], "holds something"),
+        (["huggingface", "--method", "ties", "--out", "x"], "ties makes one direction"),
+        (
+            ["huggingface", "--alpha", "1", "--option", "density=1", "--out", "x"],
+            "--option belongs",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(refused, tmp_path, monkeypatch, words, said):

@@ -2,18 +2,15 @@
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from engine.encoders import Encoder
 from engine.errors import UsageError
-from engine.evaluate import MERGED
 from engine.merging import METHODS, prepare
-from engine.remembering import remembered_responses
+from engine.remembering import remembered_direction, remembered_responses
 from engine.responses import Responses
-from engine.store import Entry, Store, digest_tensors
+from engine.store import Entry, Store
 from engine.tasks import Split, Task
 
 Respond = Callable[[Task, Split], Responses]
@@ -79,17 +76,6 @@ def responding(
     Returns:
         ``respond``; both parts are kept by content.
     """
-    respond = remembered_responses(store, encoder, entries, taus, mode)
     if direction is None:
-        return respond
-    first = next(iter(entries.values()))
-    tau_digest = digest_tensors({name: value.cpu() for name, value in direction.items()})
-    entry = replace(first, digest=tau_digest, meta={"tau_digest": tau_digest})
-    alone = remembered_responses(store, encoder, {MERGED: entry}, {MERGED: direction}, mode)
-
-    def both(task: Task, split: Split) -> Responses:
-        base, merged = respond(task, split), alone(task, split)
-        names = (*base.names, *merged.names)
-        return replace(base, names=names, jz=torch.cat([base.jz, merged.jz]))
-
-    return both
+        return remembered_responses(store, encoder, entries, taus, mode)
+    return remembered_direction(store, encoder, entries, taus, mode, direction)

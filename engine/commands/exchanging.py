@@ -15,11 +15,13 @@ from engine.commands.choices import (
     read_alphas,
     read_taus,
 )
+from engine.commands.directions import prepared, read_options
 from engine.commands.exporting import folder_size
 from engine.commands.finetuning import measured_alone
 from engine.commands.printing import Outcome, megabytes, percent
 from engine.encoders import Encoder, load_encoder
 from engine.errors import UsageError
+from engine.evaluate import MERGED
 from engine.exchange import bring
 from engine.exchange.export import huggingface_folder, shown_name, weights_file
 from engine.merging import share
@@ -117,7 +119,8 @@ def export(args: argparse.Namespace) -> Outcome:
 
     Args:
         args: With ``format`` ("open_clip", "huggingface" or "vector"), ``encoder``, ``mode``,
-            ``tasks``, ``alpha`` or ``alphas``, ``convention``, ``out`` and ``cache``.
+            ``tasks``, ``alpha`` or ``alphas``, ``convention``, ``method``, ``option``, ``out`` and
+            ``cache``. With a method, what it makes of the task vectors stands for their sum.
 
     Returns:
         Where it is, what it holds, what it was made of and what was verified.
@@ -134,6 +137,8 @@ def export(args: argparse.Namespace) -> Outcome:
             f"the {args.mode} reading is no single set of weights (f_lin needs theta_0 and tau "
             "apart), and no other program computes it; take --mode nonlinear, or --as vector"
         )
+    if args.method is not None and args.alpha is None:
+        raise UsageError(f"{args.method} makes one direction: say how far with --alpha 1")
     if args.alpha is None and args.alphas is None:
         if not vector or len(args.tasks or ()) != 1:
             raise UsageError(
@@ -152,14 +157,18 @@ def export(args: argparse.Namespace) -> Outcome:
     entries = [find_checkpoint(store, encoder, t, args.mode) for t in tasks if alphas[t.name] != 0]
     if not entries:
         raise UsageError("every coefficient is 0, and theta_0 alone is no task's; give others")
-    used = {entry.meta["task"]: alphas[entry.meta["task"]] for entry in entries}
+    taus = read_taus(store, encoder, entries)
+    used = {name: alphas[name] for name in taus}
+    direction = prepared(args, taus)
+    if direction is not None:
+        taus, used = {MERGED: direction}, {MERGED: args.alpha}
     record = _record(args, encoder, typed, used, entries)
     if args.format == "huggingface":
-        theta = combine(encoder.theta0, read_taus(store, encoder, entries), used)
+        theta = combine(encoder.theta0, taus, used)
         verified = huggingface_folder(encoder, theta, out, record)
         size = folder_size(out)
     else:
-        verified = weights_file(_tensors(store, encoder, args, entries, used), record, out)
+        verified = weights_file(_tensors(store, encoder, args, entries, taus, used), record, out)
         size = out.stat().st_size
     record |= {"out": str(out.absolute()), "bytes": size, "verified": verified}
     return Outcome(record, _written(record))
@@ -170,14 +179,16 @@ def _tensors(
     encoder: Encoder,
     args: argparse.Namespace,
     entries: list[Entry],
+    taus: dict[str, dict[str, Tensor]],
     alphas: dict[str, float],
 ) -> dict[str, Tensor]:
     """Return what a file holds; a single task vector at alpha = 1 keeps its bits and its type."""
-    if args.format == "vector" and list(alphas.values()) == [1.0]:
+    alone = args.format == "vector" and args.method is None
+    if alone and list(alphas.values()) == [1.0]:
         return {f"tau.visual.{name}": value for name, value in store.get(entries[0]).items()}
     # of the linearized readings merged_tensors gives the sum alone
     reading = "nonlinear" if args.format == "open_clip" else "linear"
-    return merged_tensors(encoder, reading, read_taus(store, encoder, entries), alphas)
+    return merged_tensors(encoder, reading, taus, alphas)
 
 
 def _record(
@@ -196,6 +207,8 @@ def _record(
         "mode": args.mode,
         "trained": TRAINED[args.mode],
         "convention": args.convention,
+        "method": args.method or args.convention,
+        "options": read_options(args),
         "alphas": typed,
         "coefficients": used,
         "checkpoints": {entry.meta["task"]: entry.digest for entry in entries},
@@ -212,8 +225,8 @@ def _written(record: dict) -> str:
     verified = record["verified"]
     lines = [
         f"wrote {record['out']} ({megabytes(record['bytes'])}): the {record['contents']} of "
-        f"{record['encoder']} with {', '.join(record['coefficients'])}; "
-        f"{verified['tensors']} tensors read back equal"
+        f"{record['encoder']} with {', '.join(record['checkpoints'])}, merged by "
+        f"{record['method']}; {verified['tensors']} tensors read back equal"
     ]
     if record["as"] == "huggingface":
         difference = verified["largest_difference"]

@@ -19,6 +19,7 @@ from engine.commands.stopping import counter
 from engine.encoders import Encoder
 from engine.evaluate import (
     ALPHAS,
+    FARTHER,
     evaluate_nonlinear,
     linearized_accuracy,
     wilson_interval,
@@ -44,9 +45,6 @@ ANSWER = (
     "validation",
     "n",
 )
-
-# methods that shrink the sum want more than alpha = 1
-FARTHER = tuple(round(0.05 * k, 2) for k in range(41))
 
 Taus = Mapping[str, Mapping[str, Tensor]]
 

@@ -1,6 +1,6 @@
 """Measures on labelled splits: accuracy, task addition and negation, the search for alpha."""
 
-from engine.evaluate.addition import ALPHAS, MERGED, addition
+from engine.evaluate.addition import ALPHAS, FARTHER, MERGED, addition
 from engine.evaluate.measures import (
     accuracy,
     confusion,
@@ -11,10 +11,11 @@ from engine.evaluate.measures import (
     wilson_interval,
 )
 from engine.evaluate.negation import KEEP, negation
-from engine.evaluate.search import search_alpha, search_alphas
+from engine.evaluate.search import search_alpha, search_alphas, search_direction
 
 __all__ = [
     "ALPHAS",
+    "FARTHER",
     "KEEP",
     "MERGED",
     "accuracy",
@@ -27,5 +28,6 @@ __all__ = [
     "normalized_accuracy",
     "search_alpha",
     "search_alphas",
+    "search_direction",
     "wilson_interval",
 ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MERGED = "merged direction"  # stands beside the task vectors' names
 ALPHAS = tuple(round(0.05 * k, 2) for k in range(21))
+FARTHER = tuple(round(0.05 * k, 2) for k in range(41))  # methods that shrink the sum want more
 
 # (coefficients by task, those not named 0; tasks to measure) -> right predictions by task
 Measure = Callable[[Mapping[str, float], Sequence[str]], dict[str, int]]

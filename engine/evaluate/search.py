@@ -9,6 +9,8 @@ from torch import Tensor
 from engine.errors import UsageError
 from engine.evaluate.addition import (
     ALPHAS,
+    FARTHER,
+    MERGED,
     Measure,
     best_of,
     linearized_measure,
@@ -44,6 +46,25 @@ def search_alpha(
     curve = shared_curve(
         linearized_measure(readings, tuple(n)), n, shared_setting(tuple(n), convention), alphas
     )
+    return {**best_of(curve), "validation": curve}
+
+
+def search_direction(readings: Mapping[str, Responses], alphas: Sequence[float] = FARTHER) -> dict:
+    """Choose how far to go along a merged direction, as ``addition`` does on validation.
+
+    Args:
+        readings: Responses by task name, to the task vectors merged and to ``MERGED``.
+        alphas: To choose from.
+
+    Returns:
+        As :func:`search_alpha`.
+
+    Source:
+        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Appendix A, Eq. (7).
+    """
+    n = {name: len(reading.labels) for name, reading in readings.items()}
+    measure = linearized_measure(readings, (*n, MERGED))
+    curve = shared_curve(measure, n, shared_setting([MERGED], "sum"), alphas)
     return {**best_of(curve), "validation": curve}
 
 

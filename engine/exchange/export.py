@@ -113,9 +113,9 @@ def model_card(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         Markdown with the hub's front matter.
     """
     tasks = [
-        f"| {_cell(name)} | {alpha:g} | {record['checkpoints'][name][:16]} | "
+        f"| {_cell(name)} | {_share(record, name)} | {digest[:16]} | "
         f"{_cell(record['origins'].get(name, {}).get('file', 'fine-tuned here'))} |"
-        for name, alpha in record["coefficients"].items()
+        for name, digest in record["checkpoints"].items()
     ]
     size = config["image_size"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
@@ -127,7 +127,7 @@ tags: [clip, task-arithmetic, model-merging]
 
 # {_cell(record["encoder"])} with {len(tasks)} task vectors
 
-The image encoder theta_0 + sum_t alpha_t tau_t (Eq. 1 of arXiv:2305.12827), merged and written by
+The image encoder {_formula(record)}, merged and written by
 Tauscope. The text encoder is not in it and is that of the pre-trained model.
 
 | task | alpha | task vector | from |
@@ -152,6 +152,22 @@ The features are not L2-normalised. `CLIPVisionModel` loads the same folder with
 Pixels: {size} x {size}, normalised as `preprocessor_config.json` says. Accuracy was not measured by
 this export; `python -m engine evaluate` measures it.
 """
+
+
+def _share(record: Mapping[str, Any], task: str) -> str:
+    """Return a task vector's coefficient; a dash where a method merged it with the others."""
+    alpha = record["coefficients"].get(task)
+    return "-" if alpha is None else f"{alpha:g}"
+
+
+def _formula(record: Mapping[str, Any]) -> str:
+    """Say how the weights follow from the task vectors."""
+    if record["coefficients"].keys() == record["checkpoints"].keys():
+        return "theta_0 + sum_t alpha_t tau_t (Eq. 1 of arXiv:2305.12827)"
+    (alpha,) = record["coefficients"].values()
+    options = ", ".join(f"{name} {value:g}" for name, value in record["options"].items())
+    method = record["method"] + (f" ({options})" if options else "")
+    return f"theta_0 + {alpha:g} tau, tau being what {method} makes of the task vectors"
 
 
 def _verified(encoder: Encoder, theta: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:

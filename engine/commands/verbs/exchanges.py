@@ -76,7 +76,8 @@ def _export(verbs) -> None:
         "open_clip: theta_0 + sum_t alpha_t tau_t, Eq. 1, under open_clip's names visual.*"
         "\nhuggingface: the same as a folder with a model card, which transformers loads as"
         "\nCLIPVisionModelWithProjection or CLIPVisionModel."
-        "\nvector: sum_t alpha_t tau_t alone, which import reads again.",
+        "\nvector: sum_t alpha_t tau_t alone, which import reads again."
+        "\nWith --method, alpha times what it makes of the task vectors stands for the sum.",
         "export --as huggingface --tasks handwriting signs --alpha 0.3 --out merged",
     )
     verb.add_argument(
@@ -91,6 +92,7 @@ def _export(verbs) -> None:
     options.tasks(verb)
     options.alphas(verb)
     options.merging(verb)
+    options.method(verb)
     verb.add_argument("--out", required=True, metavar="PATH")
 
 
