@@ -28,7 +28,7 @@ from engine.errors import (
 )
 
 FORMAT = "tauscope-1"
-KINDS = ("encoder", "checkpoint", "split", "responses", "result")
+KINDS = ("encoder", "checkpoint", "split", "responses", "result", "task")
 ROOT = Path(__file__).resolve().parents[1]
 
 _MANIFEST_LIMIT = 16 * 2**20  # bytes; a longer manifest is not one of ours
@@ -39,6 +39,7 @@ _REMEDY = {
     "split": "load the task again, which decodes it anew",
     "responses": "open the view again, which computes it anew",
     "result": "run the command that made it again",
+    "task": "add the task again with `python -m engine tasks --add PATH`",
 }
 
 

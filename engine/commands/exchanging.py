@@ -1,13 +1,11 @@
 """The verbs that bring checkpoints in and take models away: ``import`` and ``export``."""
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 
 from torch import Tensor
 
 from engine.commands.choices import (
-    TRAINED,
     find_checkpoint,
     open_encoder,
     open_store,
@@ -23,12 +21,12 @@ from engine.encoders import Encoder, load_encoder
 from engine.errors import UsageError
 from engine.evaluate import MERGED
 from engine.exchange import bring
-from engine.exchange.export import huggingface_folder, shown_name, weights_file
+from engine.exchange.export import huggingface_folder, weights_file
+from engine.exchange.records import brought_meta, taken_record
 from engine.merging import share
 from engine.merging.weights import merged_tensors
-from engine.provenance import provenance
 from engine.remembering import head_digest
-from engine.store import Entry, Store, digest_tensors
+from engine.store import Entry, Store
 from engine.task_vectors import combine
 from engine.tasks import Task, load_split
 
@@ -40,7 +38,7 @@ def import_(args: argparse.Namespace) -> Outcome:
 
     Args:
         args: With ``path``, ``encoder``, ``task``, ``mode``, ``zeroshot``, ``measure``,
-            ``device``, ``threads`` and ``cache``.
+            ``dry_run``, ``device``, ``threads`` and ``cache``.
 
     Returns:
         What was brought: task, mode, digest, where it came from, accuracy if measured.
@@ -52,27 +50,14 @@ def import_(args: argparse.Namespace) -> Outcome:
     (task,) = open_tasks([args.task])
     encoder = open_encoder(args, store)
     brought = bring(args.path, encoder, args.mode, args.zeroshot)
-    meta = {
-        "encoder": encoder.name,
-        "encoder_digest": encoder.digest,
-        "task": task.name,
-        "task_source": task.source,
-        "mode": brought.mode,
-        "head_digest": head_digest(encoder, task),
-        "dtype": str(next(iter(brought.tau.values())).dtype).removeprefix("torch."),
-        "tau_digest": digest_tensors(brought.tau),
-        "origin": brought.origin,
-        **(_measured(store, encoder, task, brought.tau, brought.mode) if args.measure else {}),
-        **provenance(),
-    }
-    entry = store.put("checkpoint", brought.tau, meta)
+    measured = _measured(store, encoder, task, brought.tau, brought.mode) if args.measure else {}
+    meta = brought_meta(brought, encoder, task, head_digest(encoder, task), **measured)
     shown = ("encoder", "task", "task_source", "mode", "tau_digest", "origin", "accuracy", "n")
-    record = {
-        **{key: meta[key] for key in shown if key in meta},
-        "digest": entry.digest,
-        "path": str(entry.path),
-        "bytes": entry.size,
-    }
+    record = {key: meta[key] for key in shown if key in meta}
+    if args.dry_run:
+        return Outcome({**record, "dry_run": True}, _told(record))
+    entry = store.put("checkpoint", brought.tau, meta)
+    record |= {"digest": entry.digest, "path": str(entry.path), "bytes": entry.size}
     return Outcome(record, _told(record))
 
 
@@ -96,9 +81,11 @@ def _measured(
 def _told(record: dict) -> str:
     """Return what a reader is told of an imported checkpoint."""
     origin = record["origin"]
+    written = "digest" in record
+    becomes = f"is now {record['digest'][:12]}," if written else "would be"
     lines = [
-        f"{origin['file']} ({origin['kind']}) is now the {record['mode']} task vector of "
-        f"{record['task']} for {record['encoder']}: {record['digest'][:12]}, "
+        f"{origin['file']} ({origin['kind']}) {becomes} the {record['mode']} task vector of "
+        f"{record['task']} for {record['encoder']}: "
         f"{100 * origin['relative_norm']:.2f} % of theta_0's norm"
     ]
     if origin.get("absent"):
@@ -162,7 +149,17 @@ def export(args: argparse.Namespace) -> Outcome:
     direction = prepared(args, taus)
     if direction is not None:
         taus, used = {MERGED: direction}, {MERGED: args.alpha}
-    record = _record(args, encoder, typed, used, entries)
+    record = taken_record(
+        args.format,
+        encoder,
+        args.mode,
+        args.convention,
+        typed,
+        used,
+        {entry.meta["task"]: entry for entry in entries},
+        args.method,
+        read_options(args),
+    )
     if args.format == "huggingface":
         theta = combine(encoder.theta0, taus, used)
         verified = huggingface_folder(encoder, theta, out, record)
@@ -189,35 +186,6 @@ def _tensors(
     # of the linearized readings merged_tensors gives the sum alone
     reading = "nonlinear" if args.format == "open_clip" else "linear"
     return merged_tensors(encoder, reading, taus, alphas)
-
-
-def _record(
-    args: argparse.Namespace,
-    encoder: Encoder,
-    typed: dict[str, float],
-    used: dict[str, float],
-    entries: list[Entry],
-) -> dict:
-    """Return what made an exported file: it goes into the file, so no folder of ours is in it."""
-    return {
-        "as": args.format,
-        "contents": "tau" if args.format == "vector" else "theta",
-        "encoder": shown_name(encoder.name),
-        "encoder_digest": encoder.digest,
-        "mode": args.mode,
-        "trained": TRAINED[args.mode],
-        "convention": args.convention,
-        "method": args.method or args.convention,
-        "options": read_options(args),
-        "alphas": typed,
-        "coefficients": used,
-        "checkpoints": {entry.meta["task"]: entry.digest for entry in entries},
-        "origins": {
-            entry.meta["task"]: entry.meta["origin"] for entry in entries if "origin" in entry.meta
-        },
-        **provenance(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def _written(record: dict) -> str:

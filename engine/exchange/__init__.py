@@ -27,7 +27,7 @@ class Brought:
 
     tau: dict[str, Tensor]  # float32, or float16 as our own file has it; names of theta0
     mode: str  # how it was trained: "nonlinear" | "linear"
-    origin: dict[str, Any]  # plain JSON values: file, sha256, kind, ...
+    origin: dict[str, Any]  # plain JSON values: file, sha256, kind, mode_from, ...
 
 
 def bring(
@@ -88,7 +88,9 @@ def bring(
     known = _check_encoder(found, encoder, source.label)
     origin["relative_norm"] = _relative(tau, theta0)
     _check_plausible(origin["relative_norm"], known, encoder, source.label)
-    return Brought(tau, _mode(found, mode, source.label), origin)
+    known_mode = _mode(found, mode, source.label)
+    origin["mode_from"] = "file" if found.mode else "default" if mode is None else "asked"
+    return Brought(tau, known_mode, origin)
 
 
 def _base(

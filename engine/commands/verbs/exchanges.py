@@ -65,6 +65,7 @@ def _import(verbs) -> None:
     verb.add_argument(
         "--measure", action="store_true", help="also measure it alone, on validation and test"
     )
+    verb.add_argument("--dry-run", action="store_true", help="say what it is, and write nothing")
     options.device(verb)
 
 

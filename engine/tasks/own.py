@@ -1,0 +1,152 @@
+"""Tasks of a user's own that pages remember: which there are, and in which words they speak."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from engine.errors import EngineError, UsageError
+from engine.store import Entry, Store, write_bytes
+from engine.tasks.words import FILE, Words, words
+
+KIND = "task"
+FOLDER = "tasks"  # of the store's home: words of data sets whose own folder cannot be written
+
+
+def remember(store: Store, reference: str, about: Mapping[str, Any]) -> Entry:
+    """Keep a task among those that pages offer; a task remembered before is replaced.
+
+    Args:
+        store: Where it is kept.
+        reference: What ``load_task`` takes: a path, or the name of a data set.
+        about: What ``describe`` returned.
+
+    Returns:
+        The entry: no tensors, meta {"reference", "name", "title", "classes", "counts"}.
+    """
+    forget(store, reference)
+    meta = {
+        "reference": reference,
+        "task": about["name"],
+        "title": about["title"],
+        "classes": len(about["classes"]),
+        "counts": about["counts"],
+    }
+    return store.put(KIND, {}, meta)
+
+
+def remembered(store: Store) -> dict[str, Entry]:
+    """Return the tasks kept, by reference, the newest first."""
+    found: dict[str, Entry] = {}
+    for entry in store.find(KIND):
+        reference = entry.meta.get("reference")
+        if isinstance(reference, str) and reference:
+            found.setdefault(reference, entry)
+    return found
+
+
+def forget(store: Store, reference: str) -> int:
+    """Take a task off the list; its images, words and checkpoints stay.
+
+    Returns:
+        How many entries went.
+    """
+    entries = store.find(KIND, reference=reference)
+    for entry in entries:
+        store.delete(entry)
+    return len(entries)
+
+
+def check_words(
+    root: Path, said: Mapping[str, Any], labels: Sequence[str] | None, count: int
+) -> Words:
+    """Check words before they are written.
+
+    Args:
+        root: The task's folder, for messages.
+        said: title, description, classnames and templates, as ``tauscope.yaml`` holds them.
+        labels: Label names as the data has them; None where it has numbers only.
+        count: C, the number of classes.
+
+    Returns:
+        The words as the task will speak them.
+
+    Raises:
+        UsageError: If something in them cannot be carried out.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        aside = Path(scratch) / root.name
+        aside.mkdir()
+        (aside / FILE).write_bytes(as_yaml(said))
+        try:
+            return words(aside, labels, count)
+        except UsageError as error:
+            raise UsageError(str(error).replace(str(aside), str(root))) from error
+
+
+def as_yaml(said: Mapping[str, Any]) -> bytes:
+    """Write words as ``tauscope.yaml`` holds them."""
+    text = yaml.safe_dump(dict(said), sort_keys=False, allow_unicode=True, width=100)
+    return text.encode()
+
+
+def write_words(root: Path, said: Mapping[str, Any], home: Path, beside: bool = True) -> Path:
+    """Write a task's words beside its images, or where that cannot be, into the cache.
+
+    In the cache they lie in a folder of links to what the task's own folder holds, so that the
+    same images with these words are a task of the same name.
+
+    Args:
+        root: The task's folder.
+        said: As ``check_words`` found them good.
+        home: Of the store.
+        beside: Whether to write into the task's own folder.
+
+    Returns:
+        The folder to load the task from from now on.
+
+    Raises:
+        EngineError: If neither can be written.
+    """
+    if beside:
+        with contextlib.suppress(EngineError):  # a read-only folder: the cache then
+            write_bytes(root / FILE, as_yaml(said))
+            return root
+    return _linked(root, said, home)
+
+
+def words_folder(root: Path, home: Path) -> Path:
+    """Return where the words of a folder lie that cannot be written."""
+    digest = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+    return home / FOLDER / digest / root.name
+
+
+def _linked(root: Path, said: Mapping[str, Any], home: Path) -> Path:
+    """Return a folder of links to the data, with words of its own.
+
+    Raises:
+        EngineError: If it cannot be written.
+    """
+    folder = words_folder(root, home)
+    if root == folder:  # the task was loaded from there already
+        write_bytes(folder / FILE, as_yaml(said))
+        return folder
+    write_bytes(folder / FILE, as_yaml(said))
+    try:
+        kept = {item.name for item in root.iterdir() if not item.name.startswith(".")} - {FILE}
+        for old in folder.iterdir():
+            if old.is_symlink() and old.name not in kept:
+                old.unlink()
+        for name in sorted(kept):
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(root / name)
+    except OSError as error:
+        raise EngineError(
+            f"cannot link {root} into {folder}: {error.strerror}; copy the images to a folder "
+            "that can be written, and add that"
+        ) from error
+    return folder
