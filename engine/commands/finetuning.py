@@ -12,7 +12,7 @@ from engine.commands.printing import Outcome, percent, say, table
 from engine.commands.stopping import reporter, stoppable
 from engine.encoders import Encoder
 from engine.evaluate import evaluate_nonlinear, linearized_accuracy
-from engine.finetune import Recipe, recipe_for, state_name
+from engine.finetune import Recipe, described, recipe_for, state_name
 from engine.finetune import finetune as train_task
 from engine.finetune.parallel import Processes, check_share, joined
 from engine.provenance import provenance
@@ -33,6 +33,7 @@ RECIPE = (
     "augment",
     "precision",
     "checkpoint_every",
+    "checkpointing",
 )
 CHOICES = ("encoder", "tasks", "mode", "limit", "half", "force", "device", "threads", "cache")
 
@@ -135,7 +136,7 @@ def _finetune_task(
         "mode": args.mode,
         "seed": recipe.seed,
         "steps": recipe.steps,
-        "recipe": {k: v for k, v in asdict(recipe).items() if k != "checkpoint_every"},
+        "recipe": described(recipe),
         "train_digest": train.digest,
         "head_digest": head_digest(encoder, task),
         "dtype": dtype,

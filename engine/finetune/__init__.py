@@ -5,27 +5,35 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from engine import linearize
 from engine.checks import check_finite
 from engine.errors import CheckpointError, NonFiniteError, UsageError
 from engine.finetune.adamw import Layout, State, adamw_step
-from engine.finetune.batches import augmented, batch_indices, generator
+from engine.finetune.batches import Feed
+from engine.finetune.checkpointing import checkpointed
 from engine.finetune.parallel import ALONE, Processes, told
 from engine.finetune.recipe import (
     TRAINED_MODES,
     Recipe,
     check_mode,
     check_recipe,
+    described,
     rate_at,
     recipe_for,
+)
+from engine.finetune.steps import (
+    Run,
+    batch_gradient,
+    deterministic,
+    head_loss,
+    resolved_precision,
+    validation_accuracy,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +44,8 @@ __all__ = [
     "TRAINED_MODES",
     "Recipe",
     "Trained",
+    "checkpointed",
+    "described",
     "finetune",
     "head_loss",
     "rate_at",
@@ -44,7 +54,6 @@ __all__ = [
 ]
 
 LOG_ENTRIES, VALIDATIONS = 50, 4
-EVALUATION_BATCH = 250
 
 Progress = Callable[[int, int, dict | None], None]
 SaveState = Callable[[str, dict[str, Tensor], dict], None]
@@ -65,26 +74,6 @@ class Trained:
     tau: dict[str, Tensor]
     log: list[dict]
     validation: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """What stays the same from step to step."""
-
-    encoder: "Encoder"
-    mode: str
-    recipe: Recipe
-    train: "Split"
-    validation: "Split"
-    head: Tensor
-    layout: Layout
-    precision: str  # resolved: "float32" or "bfloat16"
-    processes: Processes
-
-    @property
-    def device(self) -> torch.device:
-        """Where to compute."""
-        return self.layout.theta0.device
 
 
 def finetune(
@@ -148,9 +137,10 @@ def finetune(
         if save_state is not None and processes.first:
             save_state(name, *state.packed(identity))
 
-    with _deterministic(run.device):
+    feed = Feed(train, recipe.seed, recipe.batch, run.device)
+    with deterministic(run.device), contextlib.closing(feed):
         while state.step < recipe.steps:
-            entry = _advance(run, state)
+            entry = _advance(run, state, feed)
             stop = told(progress, state.step, recipe.steps, entry)
             if processes.total_number(stop is not None):
                 save()
@@ -189,28 +179,6 @@ def state_name(
     return f"finetune-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
 
 
-def head_loss(z: Tensor, head: Tensor, logit_scale: float, labels: Tensor) -> Tensor:
-    r"""Cross-entropy against a frozen head, in at least single precision.
-
-    .. math:: CE\!\left(s \, \frac{z}{\lVert z \rVert} H^\top, y\right)
-
-    Args:
-        z: Features, shape (N, d).
-        head: Unit rows, shape (C, d).
-        logit_scale: Factor s between cosine and logit.
-        labels: int64, shape (N,).
-
-    Returns:
-        Mean loss in nats, a scalar.
-
-    Source:
-        Radford et al. (2021), arXiv:2103.00020, Fig. 3, with the text side frozen.
-    """
-    with torch.autocast(z.device.type, enabled=False):
-        logits = logit_scale * F.normalize(z.to(head.dtype), dim=-1) @ head.T
-        return F.cross_entropy(logits, labels)
-
-
 def _spread(state: State, processes: Processes) -> None:
     """Give every process the state of the first."""
     kept = ("step", "log", "losses", "seconds")
@@ -224,7 +192,6 @@ def _spread(state: State, processes: Processes) -> None:
 def _identity(encoder, task, train, validation, mode, recipe) -> dict:
     """Return what makes a run the one it is, in plain values."""
     device = next(iter(encoder.theta0.values())).device
-    kept = {key: value for key, value in asdict(recipe).items() if key != "checkpoint_every"}
     return {
         "encoder": encoder.digest,
         "task": task.name,
@@ -233,12 +200,12 @@ def _identity(encoder, task, train, validation, mode, recipe) -> dict:
         "train": train.digest,
         "validation": validation.digest,
         "mode": mode,
-        "recipe": {**kept, "precision": _precision(recipe.precision, device)},
+        "recipe": {**described(recipe), "precision": resolved_precision(recipe.precision, device)},
         "device": device.type,
     }
 
 
-def _prepared(encoder, task, train, validation, mode, recipe, processes) -> _Run:
+def _prepared(encoder, task, train, validation, mode, recipe, processes) -> Run:
     """Return a run whose parts fit each other.
 
     Raises:
@@ -257,11 +224,12 @@ def _prepared(encoder, task, train, validation, mode, recipe, processes) -> _Run
                 f"the {split.name} split of {task.name} has labels outside its {len(head)} "
                 "classes; load it again"
             )
-    precision = _precision(recipe.precision, layout.theta0.device)
-    return _Run(encoder, mode, recipe, train, validation, head, layout, precision, processes)
+    precision = resolved_precision(recipe.precision, layout.theta0.device)
+    encoder = checkpointed(encoder) if recipe.checkpointing else encoder
+    return Run(encoder, mode, recipe, train, validation, head, layout, precision, processes)
 
 
-def _resumed(tensors: Mapping[str, Tensor], meta: Mapping, identity: dict, run: _Run) -> State:
+def _resumed(tensors: Mapping[str, Tensor], meta: Mapping, identity: dict, run: Run) -> State:
     """Return the state saved, if it is this run's.
 
     Raises:
@@ -273,7 +241,7 @@ def _resumed(tensors: Mapping[str, Tensor], meta: Mapping, identity: dict, run: 
     return state
 
 
-def _advance(run: _Run, state: State) -> dict | None:
+def _advance(run: Run, state: State, feed: Feed) -> dict | None:
     """Return the log entry, where there is one, of one step taken in place.
 
     Raises:
@@ -281,7 +249,7 @@ def _advance(run: _Run, state: State) -> dict | None:
     """
     began, recipe = time.perf_counter(), run.recipe
     rate = rate_at(state.step, recipe)
-    loss, gradient = _batch_gradient(run, state)
+    loss, gradient = batch_gradient(run, state, feed)
     norm = gradient.norm()
     if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
         raise NonFiniteError(
@@ -300,7 +268,7 @@ def _advance(run: _Run, state: State) -> dict | None:
     return entry
 
 
-def _entry(run: _Run, state: State, rate: float, norm: float) -> dict | None:
+def _entry(run: Run, state: State, rate: float, norm: float) -> dict | None:
     """Return what the log says of this step; None for most steps."""
     steps = run.recipe.steps
     every = max(1, steps // LOG_ENTRIES)
@@ -309,93 +277,5 @@ def _entry(run: _Run, state: State, rate: float, norm: float) -> dict | None:
     loss = sum(state.losses) / len(state.losses)
     entry = {"step": state.step, "loss": loss, "rate": rate, "grad_norm": norm}
     if state.step % (every * math.ceil(steps / every / VALIDATIONS)) == 0 or state.step == steps:
-        entry["validation"] = _validation_accuracy(run, state)
+        entry["validation"] = validation_accuracy(run, state)
     return entry
-
-
-def _batch_gradient(run: _Run, state: State) -> tuple[float, Tensor]:
-    """Return loss and flat gradient of one batch, computed piece by piece, process by process."""
-    recipe, theta = run.recipe, run.layout.theta0 + state.tau
-    index = batch_indices(recipe.seed, state.step, len(run.train.labels), recipe.batch)
-    source = generator(recipe.seed, "augment", state.step)
-    images = augmented(run.train.images[index].to(run.device), recipe.augment, source)
-    labels = run.train.labels[index].to(run.device)
-    total, gradient = 0.0, torch.zeros_like(state.tau)
-    rows, pieces = run.processes.rows(len(index)), -(-recipe.accumulate // run.processes.size)
-    for piece in rows.tensor_split(min(pieces, len(rows))):
-        pixels, wanted = images[piece[0] : piece[-1] + 1], labels[piece[0] : piece[-1] + 1]
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
-            x = run.encoder.preprocess(pixels)
-            if run.mode == "linear":
-                loss, part = _linear_gradient(run, state.tau, x, wanted)
-            else:
-                loss, part = _nonlinear_gradient(run, theta, x, wanted)
-        share = len(wanted) / len(index)
-        total += share * float(loss)
-        gradient.add_(part, alpha=share)
-    # the number first: it goes by the CPU, where the end of another process is noticed at once
-    return run.processes.total_number(total), run.processes.total(gradient)
-
-
-def _nonlinear_gradient(run: _Run, theta: Tensor, x: Tensor, labels: Tensor):
-    """Return loss and flat gradient of f(x; theta): the same in theta as in tau."""
-    leaf = theta.detach().requires_grad_()
-    z = run.encoder.features(run.layout.split(leaf), x)
-    loss = head_loss(z, run.head, run.encoder.logit_scale, labels)
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    return loss.detach(), gradient
-
-
-def _linear_gradient(run: _Run, tau: Tensor, x: Tensor, labels: Tensor):
-    """Return loss and flat gradient of f_lin(x; theta_0 + tau) in tau."""
-    loss, gradient = linearize.linear_gradient(
-        run.encoder.features,
-        run.layout.split(run.layout.theta0),
-        run.layout.split(tau),
-        x,
-        lambda z: head_loss(z, run.head, run.encoder.logit_scale, labels),
-    )
-    return loss, run.layout.join(gradient)
-
-
-def _validation_accuracy(run: _Run, state: State) -> float:
-    """Return the accuracy on the validation split, in single precision or better."""
-    images, labels = run.validation.images, run.validation.labels
-    theta0, tau = run.layout.theta0, state.tau
-    right = 0
-    with torch.no_grad():
-        ranks = run.processes
-        for first in range(
-            ranks.rank * EVALUATION_BATCH, len(labels), ranks.size * EVALUATION_BATCH
-        ):
-            x = run.encoder.preprocess(images[first : first + EVALUATION_BATCH].to(run.device))
-            if run.mode == "linear":
-                parts = run.layout.split(theta0), run.layout.split(tau)
-                z = linearize.linearized(run.encoder.features, *parts, x)
-            else:
-                z = run.encoder.features(run.layout.split(theta0 + tau), x)
-            guesses = (z @ run.head.T).argmax(dim=1).cpu()
-            right += int((guesses == labels[first : first + EVALUATION_BATCH]).sum())
-    return round(run.processes.total_number(right)) / len(labels)
-
-
-def _precision(wanted: str, device: torch.device) -> str:
-    """Return "float32" or "bfloat16": what "auto" means on this device."""
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-
-
-@contextlib.contextmanager
-def _deterministic(device: torch.device) -> Generator[None, None, None]:
-    """On CUDA, ask for kernels that give the same bits each time; the CPU's do."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    loud = not torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=not loud)

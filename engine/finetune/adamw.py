@@ -136,5 +136,5 @@ def adamw_step(
     state.tau.sub_(theta0 + state.tau, alpha=rate * weight_decay)
     state.first.lerp_(gradient, 1 - beta1)
     state.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    spread = (state.second.sqrt() / math.sqrt(1 - beta2**state.step)).add_(EPSILON)
+    spread = state.second.sqrt().div_(math.sqrt(1 - beta2**state.step)).add_(EPSILON)
     state.tau.addcdiv_(state.first, spread, value=-rate / (1 - beta1**state.step))

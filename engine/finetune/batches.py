@@ -1,11 +1,16 @@
 """Which images a step sees, and how they are varied: a function of seed and step alone."""
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from engine.tasks import Split
 
 SHIFT = 2  # pixels
 CROP_AREA = 0.9  # smallest share of the area kept
@@ -45,6 +50,73 @@ def batch_indices(seed: int, step: int, n: int, batch: int) -> Tensor:
         pieces.append(piece)
         position, missing = position + len(piece), missing - len(piece)
     return torch.cat(pieces)
+
+
+class Feed:
+    """The images of each step, on the device; on a GPU those of the next step are on their way.
+
+    While a GPU computes, a thread gathers the next batch from the split, which may lie in a mapped
+    file, into page-locked memory, from where it is copied beside the computation. Which images a
+    step gets depends on (seed, step) alone, so nothing else changes. On a CPU, where gathering and
+    computing share the cores, nothing is fetched ahead.
+    """
+
+    def __init__(
+        self,
+        split: "Split",
+        seed: int,
+        batch: int,
+        device: torch.device,
+        ahead: bool | None = None,
+    ) -> None:
+        """Start.
+
+        Args:
+            split: Images and labels.
+            seed: Of the order.
+            batch: Images a step.
+            device: Where they are wanted.
+            ahead: Whether to fetch the next batch early; by default on CUDA.
+        """
+        self.split, self.seed, self.batch, self.device = split, seed, batch, device
+        ahead = device.type == "cuda" if ahead is None else ahead
+        self._pool = ThreadPoolExecutor(1, "batches") if ahead else None
+        self._next: tuple[int, Future] | None = None
+
+    def take(self, step: int) -> tuple[Tensor, Tensor]:
+        """Give the batch of a step.
+
+        Args:
+            step: Steps already taken.
+
+        Returns:
+            uint8 images, shape (batch, 3, H, W), and int64 labels, shape (batch,).
+        """
+        if self._next is not None and self._next[0] == step:
+            images, labels = self._next[1].result()
+        else:
+            images, labels = self._gathered(step)
+        if self._pool is not None:
+            self._next = step + 1, self._pool.submit(self._gathered, step + 1)
+        # without waiting: only page-locked memory is copied beside the computation
+        return (
+            images.to(self.device, non_blocking=True),
+            labels.to(self.device, non_blocking=True),
+        )
+
+    def close(self) -> None:
+        """End the thread."""
+        self._next = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _gathered(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the images and labels of a step in memory the device can fetch them from."""
+        index = batch_indices(self.seed, step, len(self.split.labels), self.batch)
+        found = self.split.images[index], self.split.labels[index]
+        if self.device.type != "cuda":
+            return found
+        return found[0].pin_memory(), found[1].pin_memory()
 
 
 @lru_cache(maxsize=4)

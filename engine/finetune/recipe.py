@@ -1,7 +1,7 @@
 """How to train: the recipe, its defaults for each encoder, and the learning rate of each step."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from engine.errors import UsageError
 
@@ -27,6 +27,8 @@ class Recipe:
             crop of 0.9 to 1 of the area, as the paper's code does.
         precision: "float32"; "bfloat16" autocast; "auto": bfloat16 on a GPU that has it.
         checkpoint_every: Steps between working states.
+        checkpointing: Compute each block again on the way back instead of keeping its inside:
+            less memory, for towers as large as ViT-L/14, at the price of one forward pass.
 
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Appendix A.
@@ -43,6 +45,7 @@ class Recipe:
     augment: str = "none"
     precision: str = "auto"
     checkpoint_every: int = 100
+    checkpointing: bool = False
 
 
 MINIATURE = Recipe(steps=300, warmup=30, precision="float32")
@@ -76,6 +79,22 @@ def recipe_for(encoder_name: str, mode: str, **changes: object) -> Recipe:
     recipe = replace(recipe, **changes)
     check_recipe(recipe)
     return recipe
+
+
+def described(recipe: Recipe) -> dict:
+    """Give what of a recipe decides the numbers of a run, in plain values.
+
+    Args:
+        recipe: Any.
+
+    Returns:
+        Its fields without ``checkpoint_every``; ``checkpointing`` only where it is on, so that
+        records made before it existed are still found.
+    """
+    kept = {name: value for name, value in asdict(recipe).items() if name != "checkpoint_every"}
+    if not recipe.checkpointing:
+        del kept["checkpointing"]
+    return kept
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
@@ -133,6 +152,7 @@ def check_recipe(recipe: Recipe) -> None:
         ("augment", recipe.augment in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}"),
         ("precision", recipe.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ("checkpoint_every", recipe.checkpoint_every >= 1, "at least 1"),
+        ("checkpointing", isinstance(recipe.checkpointing, bool), "true or false"),
     )
     for name, holds, allowed in rules:
         if not holds:

@@ -81,7 +81,7 @@ def estimate(
     """
     device = _device(device)
     precision = _precision(recipe.precision, device)
-    probe = probed(store, encoder_name, mode, precision, device)
+    probe = probed(store, encoder_name, mode, precision, device, recipe.checkpointing)
     piece = ceil(recipe.batch / recipe.accumulate)
     step, measured = recipe.accumulate * (probe.start + probe.image * piece), "two small batches"
     like = _like(store, encoder_name, mode, recipe, device)
@@ -174,6 +174,7 @@ def _like(store: "Store", encoder_name: str, mode: str, recipe: Recipe, device: 
             and answer.get("mode") == mode
             and isinstance(told, dict)
             and all(told.get(name) == getattr(recipe, name) for name in ALIKE)
+            and bool(told.get("checkpointing")) == recipe.checkpointing
             and str(job.device).partition(":")[0] == device
             and processes.is_here(process_of(job.folder))
             and job.gpus == 1

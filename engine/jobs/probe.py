@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine import linearize
 from engine.encoders import load_encoder
-from engine.finetune import head_loss
+from engine.finetune import checkpointed, head_loss
 from engine.jobs import folder as files
 
 if TYPE_CHECKING:
@@ -52,7 +52,14 @@ class Probe:
     image_size: int
 
 
-def probed(store: "Store", encoder_name: str, mode: str, precision: str, device: str) -> Probe:
+def probed(
+    store: "Store",
+    encoder_name: str,
+    mode: str,
+    precision: str,
+    device: str,
+    checkpointing: bool = False,
+) -> Probe:
     """Measure a step, or recall what was measured on this machine.
 
     Args:
@@ -61,19 +68,25 @@ def probed(store: "Store", encoder_name: str, mode: str, precision: str, device:
         mode: "nonlinear" or "linear".
         precision: "float32" or "bfloat16".
         device: "cpu", "cuda" or "mps".
+        checkpointing: Whether blocks are computed again on the way back.
 
     Returns:
         What was measured.
+
+    Raises:
+        UsageError: If the encoder has no blocks to be computed again.
     """
     path, key = (
         store.home / "jobs" / "rates.json",
-        _key(store, encoder_name, mode, precision, device),
+        _key(store, encoder_name, mode, precision, device) + " | checkpointing" * checkpointing,
     )
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         kept = Probe(**files.read_table(path)[key])
         if all(math.isfinite(value) for value in asdict(kept).values()):
             return kept
-    found = _measured(load_encoder(encoder_name, store, device), mode, precision)
+    encoder = load_encoder(encoder_name, store, device)
+    encoder = checkpointed(encoder) if checkpointing else encoder
+    found = _measured(encoder, mode, precision)
     with contextlib.suppress(OSError):  # it is measured again the next time
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(path.with_suffix(".lock")):

@@ -61,6 +61,12 @@ def _finetune(verbs) -> None:
         "--checkpoint-every", type=positive, metavar="N", help="steps between working states"
     )
     verb.add_argument("--accumulate", type=positive, metavar="N", help="pieces of a batch")
+    verb.add_argument(
+        "--checkpointing",
+        action="store_true",
+        default=None,
+        help="compute each block again on the way back instead of keeping its inside: less memory",
+    )
     verb.add_argument("--augment", choices=("none", "shift", "crop"))
     verb.add_argument("--precision", choices=("auto", "float32", "bfloat16"))
     verb.add_argument(
