@@ -27,6 +27,7 @@ class Dual(Tensor):
     where there is one, else from ``torch.func.jvp``.
     """
 
+    primal: Tensor  # the value as autograd follows it; the dual itself is a label without a graph
     tangents: tuple[Tensor, ...]
 
     def __hash__(self) -> int:
@@ -56,12 +57,7 @@ class Dual(Tensor):
         if _CHANGES_ITS_ARGUMENT.fullmatch(name) or kwargs.get("inplace"):
             raise ValueError(f"expected functions without side effects on duals, got {name}")
         with torch._C.DisableTorchFunctionSubclass():
-            count = next(
-                len(leaf.tangents)
-                for leaf in tree_flatten((args, kwargs))[0]
-                if isinstance(leaf, Dual)
-            )
-            return RULES.get(func, _generic)(func, args, kwargs, count)
+            return RULES.get(func, _generic)(func, args, kwargs, _count(args, kwargs))
 
 
 def dual(value: Tensor, tangents: Sequence[Tensor]) -> Dual:
@@ -74,8 +70,8 @@ def dual(value: Tensor, tangents: Sequence[Tensor]) -> Dual:
     Returns:
         The pair.
     """
-    paired = value.as_subclass(Dual)
-    paired.tangents = tuple(tangents)
+    paired = value.detach().as_subclass(Dual)
+    paired.primal, paired.tangents = value, tuple(tangents)
     return paired
 
 
@@ -92,9 +88,18 @@ def split(value: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         return _value(value), value.tangents if isinstance(value, Dual) else ()
 
 
+def _count(args: tuple, kwargs: dict) -> int:
+    """Return the number of directions."""
+    for leaf in args:  # nearly always the first: flattening everything takes longer than the rest
+        if isinstance(leaf, Dual):
+            return len(leaf.tangents)
+    leaves = tree_flatten((args, kwargs))[0]
+    return next(len(leaf.tangents) for leaf in leaves if isinstance(leaf, Dual))
+
+
 def _value(leaf: Any) -> Any:
     """Return an argument without its tangents; anything but a dual as it is."""
-    return leaf.as_subclass(Tensor) if isinstance(leaf, Dual) else leaf
+    return leaf.primal if isinstance(leaf, Dual) else leaf
 
 
 def _tangent(leaf: Any, k: int) -> Tensor | None:
@@ -147,8 +152,19 @@ def _generic(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     return tree_unflatten(paired, out_spec)
 
 
+def _about(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
+    """Return what is asked about a tensor and no number of it, such as its shape."""
+    return func(_value(args[0]), *args[1:], **kwargs)
+
+
 def _structural(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     """Return a function that is linear in all its duals together: views, cat, mean."""
+    if isinstance(args[0], Dual) and all(map(_is_plain, args[1:])):
+        x, *rest = args
+        out = func(_value(x), *rest, **kwargs)
+        with torch.no_grad():
+            tangents = [func(tangent, *rest, **kwargs) for tangent in x.tangents]
+        return _paired(out, tangents)
     flat = tree_flatten(args)[0]
     if any(isinstance(leaf, Tensor) and not isinstance(leaf, Dual) for leaf in flat):
         return _generic(func, args, kwargs, count)
@@ -158,6 +174,13 @@ def _structural(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
             func(*tree_map(lambda a, k=k: _along(a, k), args), **kwargs) for k in range(count)
         ]
     return _paired(out, tangents)
+
+
+def _is_plain(argument: Any) -> bool:
+    """Return whether an argument certainly holds no tensor."""
+    if isinstance(argument, list | tuple):
+        return all(map(_is_plain, argument))
+    return not isinstance(argument, Tensor | dict)
 
 
 def _sum(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
@@ -206,8 +229,8 @@ def _linear(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
                 total = F.linear(dx.flatten(0, -2), matrix, db)
             elif dx is not None and total.dtype == dx.dtype == matrix.dtype:
                 total.addmm_(dx.flatten(0, -2), matrix.T)  # no further pass over the sum
-            elif dx is not None:  # under autocast
-                total = total + F.linear(dx.flatten(0, -2), matrix)
+            elif dx is not None:  # under autocast, which casts all three
+                total = torch.addmm(total, dx.flatten(0, -2), matrix.T)
             tangents.append(total.view(out.shape))
     return dual(out, tangents)
 
@@ -230,6 +253,9 @@ def _convolution(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
 
 def _pointwise(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     """Return a function of each value alone: its slope is found once for all directions."""
+    backward = _BACKWARD.get(getattr(func, "__name__", ""))
+    if backward is not None and len(args) == 1:
+        return _by_kernel(func, backward, args[0], kwargs)
     if count == 1:
         return _symmetric(func, args, kwargs, count)
     out, recorded, leaf = _recorded(func, _value(args[0]), args[1:], kwargs)
@@ -237,6 +263,21 @@ def _pointwise(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     with torch.no_grad():
         tangents = [slope * t for t in args[0].tangents]
     return dual(out, tangents)
+
+
+def _by_kernel(func: Callable, backward: Callable, x: Dual, kwargs: dict) -> Dual:
+    """Return a function of each value alone by the kernel autograd would call."""
+    value = _value(x)
+    out = func(value, **kwargs)
+    with torch.no_grad():
+
+        def along(vector: Tensor) -> Tensor:
+            return backward(vector.to(out.dtype), value.detach(), out.detach(), **kwargs)
+
+        if len(x.tangents) == 1:
+            return dual(out, [along(x.tangents[0])])
+        slope = along(torch.ones_like(out))
+        return dual(out, [slope * tangent for tangent in x.tangents])
 
 
 def _symmetric(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
@@ -275,20 +316,22 @@ def _layer_norm(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     if not isinstance(x, Dual) or weight is None:
         return _generic(func, args, kwargs, count)
     out = func(_value(x), shape, _value(weight), _value(bias), eps)
-    with torch.enable_grad():
-        leaf = _value(x).detach().requires_grad_()
-        normal = func(leaf, shape, None, None, eps)
-    tangents = _backward(normal, leaf, x.tangents)
+    tangents = []
     with torch.no_grad():
-        normal = normal.detach()
-        for k, tangent in enumerate(tangents):
+        wide = _value(x).detach().to(out.dtype)  # autocast computes norms in float32
+        normal, *moments = torch.native_layer_norm(wide, shape, None, None, eps)
+        for k, dx in enumerate(x.tangents):
             dw, db = _tangent(weight, k), _tangent(bias, k)
+            tangent = torch.ops.aten.native_layer_norm_backward(
+                dx.to(out.dtype), wide, shape, *moments, None, None, [True, False, False]
+            )[0]
             tangent.mul_(_value(weight).detach())
             if dw is not None:
-                tangent.addcmul_(normal.to(tangent.dtype), dw)
+                tangent.addcmul_(normal, dw)
             if db is not None:
                 tangent.add_(db)
-    return dual(out, [tangent.to(out.dtype) for tangent in tangents])
+            tangents.append(tangent)
+    return dual(out, tangents)
 
 
 def _norm_arguments(
@@ -317,17 +360,14 @@ def _attention(func: Callable, args: tuple, kwargs: dict, count: int) -> Any:
     shape = args[0].shape  # (..., Q, d); keys and values (..., T, d)
     q, k_, v = (_value(arg).detach().reshape(-1, *arg.shape[-2:]) for arg in args)
     q = q * shape[-1] ** -0.5
-    with torch.enable_grad():
-        scores = torch.bmm(q, k_.mT).requires_grad_()
-        weights = scores.softmax(dim=-1)
-    with torch.no_grad():
-        p = weights.detach()
     tangents = []
-    for k in range(count):
-        dq, dk, dv = (arg.tangents[k].reshape(-1, *arg.shape[-2:]) for arg in args)
-        with torch.no_grad():
+    with torch.no_grad():
+        p = torch.bmm(q, k_.mT).softmax(dim=-1)
+        for k in range(count):
+            dq, dk, dv = (arg.tangents[k].reshape(-1, *arg.shape[-2:]) for arg in args)
             ds = torch.baddbmm(torch.bmm(dq, k_.mT), q, dk.mT, beta=shape[-1] ** -0.5)
-            (dp,) = _backward(weights, scores, [ds])
+            # the kernel of soft-max's backward pass: its Jacobian is symmetric
+            dp = torch.ops.aten._softmax_backward_data(ds.to(p.dtype), p, -1, p.dtype)
             tangents.append(torch.baddbmm(torch.bmm(dp, v), p, dv).view(shape))
     return dual(func(*(_value(arg) for arg in args)), tangents)
 
@@ -338,6 +378,13 @@ _STRUCTURAL = (
     "double half bfloat16"
 ).split()
 _POINTWISE = "sigmoid tanh exp relu silu gelu erf".split()
+_BACKWARD: dict[str, Callable] = {  # of (cotangent, input, output)
+    "sigmoid": lambda g, x, y: torch.ops.aten.sigmoid_backward(g, y),
+    "gelu": lambda g, x, y, approximate="none": torch.ops.aten.gelu_backward(
+        g, x, approximate=approximate
+    ),
+}
+_METADATA = "shape dtype device ndim is_cuda is_cpu is_mps is_meta requires_grad layout".split()
 
 RULES: dict[Callable, Rule] = {
     **{
@@ -347,6 +394,8 @@ RULES: dict[Callable, Rule] = {
         for place in (Tensor, torch, F)
         if hasattr(place, name)
     },
+    **{getattr(Tensor, name).__get__: _about for name in _METADATA},
+    **{getattr(Tensor, name): _about for name in "size dim numel is_floating_point".split()},
     torch.cat: _structural,
     Tensor.T.__get__: _structural,
     Tensor.mT.__get__: _structural,
