@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 # each room imports only from those before it; docs/design.md says the same
 ENGINE_ORDER = (
-    "errors", "checks", "provenance", "store", "tasks", "encoders", "linearize", "finetune",
-    "task_vectors", "merging", "exchange", "responses", "evaluate", "remembering",
+    "errors", "checks", "provenance", "store", "banks", "tasks", "encoders", "linearize",
+    "finetune", "task_vectors", "merging", "exchange", "responses", "evaluate", "remembering",
     "disentanglement", "ntk", "gradients", "jobs", "exhibits", "commands", "__main__",
 )  # fmt: skip
 APP_ROOMS = ("state", "figures", "components", "compute", "widgets", "pages", "server")

@@ -1,9 +1,10 @@
-"""Tasks: the miniature's and the user's own; their splits, class names and prompts."""
+"""Tasks: the miniature's, the hub's and the user's own; their splits, class names and prompts."""
 
 import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import CheckpointError, EngineError, MissingDataError, UsageError
+from engine.errors import MissingDataError, UsageError
 from engine.store import Store, digest_tensors
-from engine.tasks import division, files, miniature, pixels
+from engine.tasks import division, files, hub, miniature, pixels, registry
+from engine.tasks.decoding import Pictures, decoded
 from engine.tasks.words import words
 
 CONTROL = "objects"
@@ -30,8 +32,9 @@ class Task:
     title: str
     classnames: tuple[str, ...]
     templates: tuple[str, ...]  # each with one "{}"
-    source: str  # "miniature" or the absolute path
+    source: str  # "miniature", the absolute path, or "hub:" and the id of a data set of the hub
     description: str = ""
+    warning: str = ""  # what is known to be wrong with its data, a sentence
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,12 @@ class Split:
 
 
 def load_task(name_or_path: str) -> Task:
-    """Return one of the miniature's tasks by name, or the user's task in a folder.
+    """Return one of the miniature's tasks or of the hub's data sets, or the user's own.
 
     Args:
-        name_or_path: One of ``TASKS``, ``CONTROL``, or a folder in one of these layouts:
+        name_or_path: One of ``TASKS`` or ``CONTROL``; one of ``registry.NAMES``, such as eurosat,
+            unless a folder here has that name; ``hub:owner/name`` or ``hub:owner/name:config``; a
+            task file (YAML with the key hub); or a folder in one of these layouts:
             train/<class>/*.png and test/<class>/*.png; <class>/*.png; train*.parquet and
             test*.parquet with the columns image and label. A ``tauscope.yaml`` in it may set
             title, description, classnames and templates.
@@ -84,8 +89,8 @@ def load_task(name_or_path: str) -> Task:
         The task.
 
     Raises:
-        UsageError: If the name is unknown or the folder's classes cannot be used.
-        MissingDataError: If the folder is not there or holds no images.
+        UsageError: If the name is unknown or the classes cannot be used.
+        MissingDataError: If the data is not on this machine, or the folder holds no images.
     """
     if name_or_path in miniature.family_names():
         family = miniature.family(name_or_path)
@@ -97,11 +102,25 @@ def load_task(name_or_path: str) -> Task:
             "miniature",
             family.description,
         )
+    known = find_known(name_or_path)
+    if known is not None:
+        found = hub.scan(known)
+        said = known.words(found.labels, found.count)
+        return Task(
+            known.name,
+            said.title,
+            said.classnames,
+            said.templates,
+            known.source,
+            said.description,
+            known.warning,
+        )
     root = Path(name_or_path).expanduser().absolute()
     if not name_or_path or (not root.exists() and re.fullmatch(r"[\w-]+", name_or_path)):
         raise UsageError(
             f"there is no task named {name_or_path!r}; choose one of "
-            f"{', '.join((*TASKS, CONTROL))}, or give the path of a folder with {files.LAYOUTS}"
+            f"{', '.join((*TASKS, CONTROL))}, or give the path of a folder with {files.LAYOUTS}, "
+            f"or one of the hub's data sets: {', '.join(registry.NAMES)}, hub:owner/name"
         )
     if not root.is_dir():
         raise MissingDataError(f"{root} is not a folder; give one with {files.LAYOUTS}")
@@ -112,13 +131,39 @@ def load_task(name_or_path: str) -> Task:
     return Task(name, said.title, said.classnames, said.templates, str(root), said.description)
 
 
+def find_known(name: str) -> registry.Known | None:
+    """Return the data set of the hub that a name, an id or a task file stands for.
+
+    Args:
+        name: What ``load_task`` takes.
+
+    Returns:
+        The data set, whether its data is here or not; None for anything else.
+
+    Raises:
+        UsageError: If the id or the file says something that cannot be carried out.
+    """
+    if name.startswith(registry.PREFIX):
+        return registry.of_hub(name)
+    path = Path(name).expanduser().absolute()
+    if path.suffix in registry.SUFFIXES and path.is_file():
+        return registry.of_file(path.resolve())
+    return registry.known(name) if name in registry.NAMES and not path.is_dir() else None
+
+
 def load_split(
-    task: Task, split: str, image_size: int, store: Store, limit: int | None = None
+    task: Task,
+    split: str,
+    image_size: int,
+    store: Store,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Split:
     """Return a split's images at the encoder's size.
 
-    The miniature's are rendered; a user's are decoded once and kept in the store, so that a
-    second load only reads them. Holds N·3·S² bytes.
+    The miniature's are rendered; others are decoded once, in pieces, into a file of N·3·S² bytes
+    in the cache that is mapped, not read: memory stays free, and a stopped run goes on where it
+    was.
 
     Args:
         task: What ``load_task`` returned.
@@ -127,6 +172,7 @@ def load_split(
         image_size: S, pixels a side.
         store: Where decoded images are kept.
         limit: At most so many images; the same as ``take(limit)`` of the whole split.
+        progress: ``progress(done, total)`` after each piece that is decoded; to stop, raise in it.
 
     Returns:
         The split, shuffled in an order fixed for ever.
@@ -154,7 +200,15 @@ def load_split(
             f"are too few to set any aside; add images to {task.source}"
         )
     rule = f"{rule}; shorter side to {image_size} pixels, bicubic, centre crop"
-    images, labels, digest = _decoded(task, found, part, rows, split, rule, image_size, store)
+    labels = torch.from_numpy(found.parts[part].labels[rows])
+    made_by = {"fingerprint": found.fingerprint(), "split": split, "rule": rule}
+    pictures = Pictures(found, part, task.name, task.source)
+    bank = decoded(pictures, rows, image_size, store.home, made_by, progress)
+    images = bank.read(len(rows))
+    digest = bank.noted(str(len(rows)))
+    if digest is None:
+        digest = _pixel_digest(images, labels)
+        bank.note(str(len(rows)), digest)
     return _made(task, split, images, labels, rule, digest)
 
 
@@ -165,7 +219,7 @@ def describe(task: Task) -> dict[str, Any]:
         task: What ``load_task`` returned; no image is decoded.
 
     Returns:
-        {"name", "title", "description", "source", "classes", "templates",
+        {"name", "title", "description", "source", "warning", "classes", "templates",
         "counts": {split: images}, "rules": {split: sentence}}.
     """
     if task.source == "miniature":
@@ -178,6 +232,7 @@ def describe(task: Task) -> dict[str, Any]:
         "title": task.title,
         "description": task.description,
         "source": task.source,
+        "warning": task.warning,
         "classes": list(task.classnames),
         "templates": list(task.templates),
         "counts": {split: len(rows) for split, (rows, _) in chosen.items()},
@@ -210,19 +265,19 @@ def _rendered(task: Task, split: str, image_size: int, limit: int | None) -> Spl
 
 
 def _rescan(task: Task) -> files.Files:
-    """Return a user's data set as it is on disk now.
+    """Return a data set as it is on disk now.
 
     Raises:
         MissingDataError: If its folder is gone.
         UsageError: If its classes are no longer those of the task.
     """
-    root = Path(task.source)
-    if not root.is_dir():
+    root, known = Path(task.source), find_known(task.source)
+    if known is None and not root.is_dir():
         raise MissingDataError(f"{root} is gone; restore the folder of the task {task.name}")
-    found = files.scan(root)
+    found = files.scan(root) if known is None else hub.scan(known)
     if found.count != len(task.classnames):
         raise UsageError(
-            f"{root} has {found.count} classes where the task {task.name} has "
+            f"{task.source} has {found.count} classes where the task {task.name} has "
             f"{len(task.classnames)}; load the task again"
         )
     return found
@@ -246,60 +301,6 @@ def _select(found: files.Files, split: str) -> tuple[str, np.ndarray, str]:
     if split == "train":
         return "train", pool[train], f"{origin} without the seeded validation split"
     return "train", pool[validation], f"min(10 %, 5,000) of {origin} by a seeded split"
-
-
-def _decoded(
-    task: Task,
-    found: files.Files,
-    part: str,
-    rows: np.ndarray,
-    split: str,
-    rule: str,
-    image_size: int,
-    store: Store,
-) -> tuple[Tensor, Tensor, str | None]:
-    """Return images, labels and their digest from the store, decoded first where it lacks them."""
-    made_by = {"fingerprint": found.fingerprint(), "split": split, "rule": rule}
-    kept = [e for e in store.find("split", **made_by) if e.meta.get("n", 0) >= len(rows)]
-    for entry in sorted(kept, key=lambda e: e.meta["n"]):
-        try:
-            tensors = store.get(entry)
-        except EngineError:  # a damaged copy: decode the originals again, which replaces it
-            continue
-        whole = entry.meta["n"] == len(rows)
-        digest = entry.meta["pixels"] if whole else None
-        return tensors["images"][: len(rows)], tensors["labels"][: len(rows)], digest
-    labels = torch.from_numpy(found.parts[part].labels[rows])
-    images = _decode(task, found, part, rows, image_size, store)
-    digest = _pixel_digest(images, labels)
-    about = {"task": task.name, "source": task.source, "n": len(rows), "pixels": digest}
-    store.put("split", {"images": images, "labels": labels}, {**made_by, **about})
-    return images, labels, digest
-
-
-def _decode(
-    task: Task, found: files.Files, part: str, rows: np.ndarray, image_size: int, store: Store
-) -> Tensor:
-    """Return decoded images.
-
-    Raises:
-        CheckpointError: If the files or images are damaged.
-    """
-    with files.scratch_folder(store.home) as scratch:
-        try:
-            opened = files.open_rows(found, part, Path(scratch))
-        except Exception as error:  # what is damaged can raise almost anything
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"the {part} part of {task.source} cannot be read ({reason}); "
-                "copy or download it again"
-            ) from error
-        return pixels.decode(
-            lambda chosen: files.fetch(found, part, opened, chosen),
-            rows.tolist(),
-            image_size,
-            f"{task.name} {part}",
-        )
 
 
 def _made(

@@ -1,19 +1,16 @@
-"""A user's task on disk: folders of images a class, or parquet files in the hub's layout."""
+"""A data set on disk: folders of images a class, or parquet files in the hub's layout."""
 
-import functools
 import glob
-import hashlib
-import json
-import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.errors import CheckpointError, EngineError, MissingDataError, UsageError
+from engine.errors import EngineError, MissingDataError
+from engine.tasks.layout import Files, Part, checked, index_labels
+from engine.tasks.tables import parquet_files, scan_parquet
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 LAYOUTS = (
@@ -21,47 +18,11 @@ LAYOUTS = (
     "test*.parquet"
 )
 
-_PARTS = {
+PARTS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the parts a data set came in: files and what is known without decoding a picture."""
-
-    files: tuple[Path, ...]  # one a picture, or parquet files in order
-    labels: np.ndarray = field(compare=False)  # int64 (N,)
-
-
-@dataclass(frozen=True)
-class Files:
-    """A data set on disk.
-
-    Attributes:
-        root: Its folder.
-        layout: "folders" or "parquet".
-        labels: Label names in the order of the labels; None where the data has numbers only.
-        count: C, the number of classes.
-        parts: "train", and "validation" and "test" where they were given.
-    """
-
-    root: Path
-    layout: str
-    labels: tuple[str, ...] | None
-    count: int
-    parts: dict[str, Part]
-
-    def fingerprint(self) -> str:
-        """Return a sha256 over names, sizes and contents of the files; times play no part."""
-        listed = [
-            [part, path.relative_to(self.root).as_posix(), *_content(path)]
-            for part in sorted(self.parts)
-            for path in self.parts[part].files
-        ]
-        return hashlib.sha256(json.dumps([self.layout, self.labels, listed]).encode()).hexdigest()
 
 
 def scan(root: Path) -> Files:
@@ -77,23 +38,8 @@ def scan(root: Path) -> Files:
     Raises:
         UsageError: If the labels or classes cannot be used.
     """
-    tables = _parquet_files(root)
-    found = _scan_parquet(root, tables) if tables else _scan_folders(root)
-    if found.count < 2:
-        raise UsageError(
-            f"{root} holds images of {found.count} class(es); a task needs two or more"
-        )
-    for name, part in found.parts.items():
-        if not len(part.labels):
-            raise UsageError(f"the {name} part of {root} holds no images; add some")
-        bad = int(((part.labels < 0) | (part.labels >= found.count)).sum())
-        if bad:
-            raise UsageError(
-                f"{bad} of {len(part.labels)} images in the {name} part of {root} have no label of "
-                f"the {found.count} classes (-1 means a hidden label); use a part with labels"
-            )
-        _check_seen(found, name)
-    return found
+    tables = parquet_files(root, (root, root / "data"), PARTS)
+    return checked(scan_parquet(root, tables) if tables else _scan_folders(root))
 
 
 def open_rows(files: Files, part: str, scratch: Path) -> Any:
@@ -111,6 +57,10 @@ def open_rows(files: Files, part: str, scratch: Path) -> Any:
 
     files_of_part = [str(path) for path in files.parts[part].files]
     encoded = datasets.Image(decode=False)
+    if files.layout == "arrow":
+        pieces = [datasets.Dataset.from_file(path) for path in files_of_part]
+        rows = datasets.concatenate_datasets(pieces).select_columns([files.image])
+        return _named(rows, files.image).cast_column("image", encoded)
     if files.layout == "folders":
         features = datasets.Features({"image": encoded})
         return datasets.Dataset.from_dict({"image": files_of_part}, features=features)
@@ -122,18 +72,24 @@ def open_rows(files: Files, part: str, scratch: Path) -> Any:
             [glob.escape(path) for path in files_of_part],
             split=part,
             cache_dir=str(scratch),
-            columns=["image"],
+            columns=[files.image],
         )
     finally:
         if not silent:
             datasets.enable_progress_bars()
-    return rows.cast_column("image", encoded)
+    return _named(rows, files.image).cast_column("image", encoded)
+
+
+def _named(rows: Any, image: str) -> Any:
+    """Return rows whose pictures are called image."""
+    return rows if image == "image" else rows.rename_column(image, "image")
 
 
 def fetch(files: Files, part: str, rows: Any, indices: Sequence[int]) -> list[tuple[str, bytes]]:
     """Read names and encoded bytes of some pictures.
 
-    A parquet row must hold its bytes: the path in it could name any file on this machine.
+    A row of a table must hold its bytes: the path in it could name any file on this machine. Only
+    what the library prepared may point at files, those that the library itself unpacked.
 
     Args:
         files: The data set.
@@ -152,8 +108,23 @@ def fetch(files: Files, part: str, rows: Any, indices: Sequence[int]) -> list[tu
             data = path.read_bytes() if path.is_file() else b""
             items.append((path.relative_to(files.root).as_posix(), data))
         else:
-            items.append((f"row {index} of {part}", cell.get("bytes") or b""))
+            data = cell.get("bytes") or b""
+            if not data and files.layout == "arrow":
+                data = _unpacked(cell.get("path"))
+            items.append((f"row {index} of {part}", data))
     return items
+
+
+def _unpacked(path: str | None) -> bytes:
+    """Return a file that the library unpacked into its own cache; nothing of any other."""
+    import datasets.config
+
+    place = Path(path or "").resolve()
+    inside = any(
+        place.is_relative_to(Path(folder).expanduser().resolve())
+        for folder in (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH)
+    )
+    return place.read_bytes() if path and inside and place.is_file() else b""
 
 
 def scratch_folder(home: Path) -> tempfile.TemporaryDirectory:
@@ -171,131 +142,13 @@ def scratch_folder(home: Path) -> tempfile.TemporaryDirectory:
         ) from error
 
 
-def _content(path: Path) -> tuple[int, str]:
-    """Return size and sha256 of a file, read once for each state of it.
-
-    Raises:
-        MissingDataError: If it cannot be read.
-    """
-    try:
-        status = path.stat()
-        return status.st_size, _sha256(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise MissingDataError(f"{path} cannot be read: {error.strerror}; restore it") from error
-
-
-@functools.lru_cache(maxsize=200_000)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    """Return the sha256 of a file; size and time of change say which state of it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parquet_files(root: Path) -> dict[str, list[Path]]:
-    """Return the parquet files of each part, in the folder itself or in ``data/`` in it.
-
-    Raises:
-        UsageError: If there are parquet files, but none of train.
-    """
-    files = [p for p in sorted([*root.glob("*.parquet"), *root.glob("data/*.parquet")])]
-    files = [path for path in files if not path.name.startswith(".")]
-    parts: dict[str, list[Path]] = {}
-    for part, names in _PARTS.items():
-        pattern = re.compile(f"({'|'.join(names)})([-_.].*)?")
-        chosen = [path for path in files if pattern.fullmatch(path.stem)]
-        if chosen:
-            parts[part] = chosen
-    if files and "train" not in parts:
-        raise UsageError(
-            f"{root} has parquet files ({', '.join(p.name for p in files[:3])}) but none named "
-            "train*.parquet; rename the training files so"
-        )
-    return parts
-
-
-def _scan_parquet(root: Path, tables: dict[str, list[Path]]) -> Files:
-    """Return the data set that parquet files hold; only their label columns are read.
-
-    Raises:
-        UsageError: If the parts name different classes.
-    """
-    columns = {part: [_label_column(path) for path in paths] for part, paths in tables.items()}
-    named = {names for part in columns.values() for names, _ in part}
-    if len(named) > 1:
-        raise UsageError(
-            f"the parquet files of {root} name different classes; write them with one ClassLabel"
-        )
-    names = named.pop()
-    values = {part: np.concatenate([v for _, v in read]) for part, read in columns.items()}
-    if len({array.dtype.kind for array in values.values()}) > 1:
-        raise UsageError(f"the labels of {root} are numbers in one part and names in another")
-    if values["train"].dtype.kind == "U":
-        names = tuple(np.unique(values["train"]).tolist())
-        values = {part: _index(root, part, names, texts) for part, texts in values.items()}
-    count = len(names) if names else int(max(v.max(initial=-1) for v in values.values())) + 1
-    parts = {part: Part(tuple(tables[part]), values[part]) for part in tables}
-    return Files(root, "parquet", names, count, parts)
-
-
-def _label_column(path: Path) -> tuple[tuple[str, ...] | None, np.ndarray]:
-    """Return the class names and labels of a parquet file.
-
-    Raises:
-        CheckpointError: If it is not a readable parquet file.
-        UsageError: If its columns are others.
-    """
-    import datasets
-    import pyarrow.parquet
-
-    try:
-        schema = pyarrow.parquet.read_schema(path)
-        features = datasets.Features.from_arrow_schema(schema)
-        labels = (
-            pyarrow.parquet.read_table(path, columns=["label"]) if "label" in features else None
-        )
-    except Exception as error:  # what is damaged can raise almost anything
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{path} is not a readable parquet file ({reason}); copy or download it again"
-        ) from error
-    if labels is None or "image" not in features:
-        raise UsageError(
-            f"{path} has the columns {', '.join(features)}; a task needs `image` and `label`"
-        )
-    cells = labels["label"].to_pylist()
-    names = getattr(features["label"], "names", None)
-    if names is None and all(isinstance(cell, str) for cell in cells):
-        return None, np.asarray(cells, dtype=str)
-    numbers = [-1 if cell is None else cell for cell in cells]
-    if not all(type(number) is int and abs(number) < 2**31 for number in numbers):
-        raise UsageError(
-            f"the labels in {path} are neither numbers nor names of classes; mend them"
-        )
-    return tuple(names) if names else None, np.asarray(numbers, dtype=np.int64)
-
-
-def _index(root: Path, part: str, names: tuple[str, ...], texts: np.ndarray) -> np.ndarray:
-    """Return labels as positions in the sorted names.
-
-    Raises:
-        UsageError: If a name is not one of train's.
-    """
-    unknown = sorted(set(texts.tolist()) - set(names))
-    if unknown:
-        raise UsageError(
-            f"the {part} part of {root} has {len(unknown)} classes that train lacks "
-            f"({', '.join(unknown[:3])}); remove them or add training images"
-        )
-    return np.searchsorted(np.asarray(names), texts).astype(np.int64)
-
-
 def _scan_folders(root: Path) -> Files:
     """Return the data set that folders of images hold.
 
     Raises:
         MissingDataError: If there are no images in any of the layouts.
     """
-    given = {part: _part_folder(root, names) for part, names in _PARTS.items()}
+    given = {part: _part_folder(root, names) for part, names in PARTS.items()}
     folders = {part: folder for part, folder in given.items() if folder is not None}
     if "train" not in folders:
         folders = {"train": root}  # no parts: each folder is a class
@@ -307,7 +160,7 @@ def _scan_folders(root: Path) -> Files:
     for part, by_class in listed.items():
         pairs = [(path, label) for label in sorted(by_class) for path in by_class[label]]
         texts = np.asarray([label for _, label in pairs], dtype=str)
-        parts[part] = Part(tuple(p for p, _ in pairs), _index(root, part, names, texts))
+        parts[part] = Part(tuple(p for p, _ in pairs), index_labels(root, part, names, texts))
     return Files(root, "folders", names, len(names), parts)
 
 
@@ -329,18 +182,3 @@ def _images_by_class(folder: Path) -> dict[str, list[Path]]:
             if images:
                 classes[sub.name] = images
     return classes
-
-
-def _check_seen(files: Files, part: str) -> None:
-    """Refuse classes that a part has and train has not.
-
-    Raises:
-        UsageError: Naming the first three.
-    """
-    unseen = np.setdiff1d(files.parts[part].labels, files.parts["train"].labels)
-    if len(unseen):
-        names = [files.labels[i] if files.labels else str(i) for i in unseen[:3]]
-        raise UsageError(
-            f"the {part} part of {files.root} has {len(unseen)} classes that train lacks "
-            f"({', '.join(names)}); remove them or add training images"
-        )

@@ -19,7 +19,7 @@ TEMPLATES = (
     "a low resolution photo of a {}.",
 )
 
-_KEYS = ("title", "description", "classnames", "templates")
+KEYS = ("title", "description", "classnames", "templates")
 _LIMIT = 2**20  # bytes; a longer file is not one of ours
 
 
@@ -50,8 +50,34 @@ def words(root: Path, labels: Sequence[str] | None, count: int) -> Words:
         UsageError: If the file says something that cannot be carried out.
     """
     path = root / FILE
-    given = _read(path)
-    title = _text(path, given, "title", plain(root.name))
+    return spoken(path, read(path), root.name, str(root), labels, count)
+
+
+def spoken(
+    path: Path,
+    given: dict[str, Any],
+    name: str,
+    where: str,
+    labels: Sequence[str] | None,
+    count: int,
+) -> Words:
+    """Return the words that a YAML file gives, and defaults for what it leaves out.
+
+    Args:
+        path: The file, for messages.
+        given: What ``read`` found in it.
+        name: The task's name, which becomes its title.
+        where: Where the data is, for messages.
+        labels: Label names as the data has them; None where it has numbers only.
+        count: C, the number of classes.
+
+    Returns:
+        Words with C class names, all different.
+
+    Raises:
+        UsageError: If the file says something that cannot be carried out.
+    """
+    title = _text(path, given, "title", plain(name))
     description = _text(path, given, "description", "")
     if "classnames" in given:
         names = _classnames(path, given["classnames"], labels, count)
@@ -60,13 +86,13 @@ def words(root: Path, labels: Sequence[str] | None, count: int) -> Words:
         names = names if len(set(names)) == len(names) else tuple(labels)
     else:
         raise UsageError(
-            f"the labels in {root} are numbers without names; name them in {path} as a list: "
+            f"the labels in {where} are numbers without names; name them in {path} as a list: "
             f"`classnames: [first, second, ...]`, {count} of them"
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(
-            f"{len(twice)} class names of {root} stand for several classes "
+            f"{len(twice)} class names of {where} stand for several classes "
             f"({', '.join(twice[:3])}); give every class its own name in {path}"
         )
     return Words(title, description, names, _templates(path, given))
@@ -85,8 +111,15 @@ def plain(label: str) -> str:
     return apart or label
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return what the YAML file says; nothing without one.
+def read(path: Path, keys: Sequence[str] = KEYS) -> dict[str, Any]:
+    """Return what a YAML file says; nothing without one.
+
+    Args:
+        path: The file.
+        keys: Those it may have.
+
+    Returns:
+        Plain values by key, the values not checked.
 
     Raises:
         UsageError: If it is not a table with known keys.
@@ -102,11 +135,11 @@ def _read(path: Path) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise UsageError(f"{path} must be a table with the keys {', '.join(_KEYS)}; mend it")
-    unknown = [str(key) for key in given if key not in _KEYS]
+        raise UsageError(f"{path} must be a table with the keys {', '.join(keys)}; mend it")
+    unknown = [str(key) for key in given if key not in keys]
     if unknown:
         raise UsageError(
-            f"{path} has unknown keys ({', '.join(unknown[:3])}); known are {', '.join(_KEYS)}"
+            f"{path} has unknown keys ({', '.join(unknown[:3])}); known are {', '.join(keys)}"
         )
     return given
 
