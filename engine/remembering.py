@@ -98,6 +98,20 @@ def remembered_responses(
     return respond
 
 
+def stand_in(entries: Mapping[str, Entry], direction: Mapping[str, Tensor]) -> Entry:
+    """Give a direction, which is in no file, an entry that names it by its values.
+
+    Args:
+        entries: Checkpoints of the task vectors it was made of.
+        direction: Of ``merging.prepare``.
+
+    Returns:
+        As ``remembered_responses`` takes it.
+    """
+    digest = digest_tensors({name: value.cpu() for name, value in direction.items()})
+    return replace(next(iter(entries.values())), digest=digest, meta={"tau_digest": digest})
+
+
 def remembered_direction(
     store: Store,
     encoder: Encoder,
@@ -120,13 +134,11 @@ def remembered_direction(
         ``respond``; it names the direction ``MERGED``, the last of its names.
     """
     respond = remembered_responses(store, encoder, entries, taus, mode)
-    digest = digest_tensors({name: value.cpu() for name, value in direction.items()})
-    first = next(iter(entries.values()))
-    entry = replace(first, digest=digest, meta={"tau_digest": digest})
-    alone = remembered_responses(store, encoder, {MERGED: entry}, {MERGED: direction}, mode)
+    alone = {MERGED: stand_in(entries, direction)}
+    respond_merged = remembered_responses(store, encoder, alone, {MERGED: direction}, mode)
 
     def both(task: Task, split: Split) -> Responses:
-        base, merged = respond(task, split), alone(task, split)
+        base, merged = respond(task, split), respond_merged(task, split)
         names = (*base.names, *merged.names)
         return replace(base, names=names, jz=torch.cat([base.jz, merged.jz]))
 

@@ -92,7 +92,7 @@ def _forward(vectors: Vectors, tasks, alphas, name: str) -> forward.Forward:
         reference,
         forward.SAMPLE,
         vectors.home,
-        chosen,
+        lambda name: models.vector(chosen[name].digest),
     )[0]
 
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.compute import models, records
-from app.compute.merging import Choice, Readout, Sample
+from app.compute.merging import Choice, Sample
+from app.compute.readouts import Readout
+from app.state import DIRECTION
 
 
 def rows(found: Readout, alphas: Mapping[str, float]) -> list[dict]:
@@ -13,16 +15,17 @@ def rows(found: Readout, alphas: Mapping[str, float]) -> list[dict]:
 
     Args:
         found: Accuracies.
-        alphas: By task; the control task has none.
+        alphas: By task, or of the direction; the control task has none.
 
     Returns:
         Plain values under the same keys; None where there is no such number.
     """
+    tasks = found.tasks
     table = [
         {
             "task": name,
             "title": found.titles[name],
-            "alpha": alphas.get(name),
+            "alpha": alphas.get(name, alphas.get(DIRECTION) if name in tasks else None),
             "zeroshot": found.zeroshot[name],
             "single": found.single.get(name),
             "merged": found.merged[name],
@@ -33,7 +36,6 @@ def rows(found: Readout, alphas: Mapping[str, float]) -> list[dict]:
         }
         for name in found.merged
     ]
-    tasks = found.tasks
     empty = dict.fromkeys(table[0])
     return [
         *table,
@@ -67,6 +69,7 @@ def pin_rows(pins: Sequence[Mapping]) -> list[dict]:
         {"measure": "encoder"} | {pin["name"]: pin["context"]["encoder"] for pin in pins},
         {"measure": "kind"}
         | {pin["name"]: "exact" if pin["exact"] else "approximate" for pin in pins},
+        {"measure": "method"} | {pin["name"]: method_of(pin["context"]) for pin in pins},
     ]
     measures = {
         f"mean {key}": [pin["metrics"].get(key) for pin in pins]
@@ -76,7 +79,8 @@ def pin_rows(pins: Sequence[Mapping]) -> list[dict]:
     for kind, source in (("accuracy", "tasks"), ("alpha", "alphas")):
         tables = [pin["alphas"] if source == "alphas" else pin["metrics"]["tasks"] for pin in pins]
         for task in dict.fromkeys(name for table in tables for name in table):
-            measures[f"{kind}, {task}"] = [table.get(task) for table in tables]
+            label = "the direction" if task == DIRECTION else task
+            measures[f"{kind}, {label}"] = [table.get(task) for table in tables]
     for label, values in measures.items():
         row = {"measure": label} | dict(zip(names, values, strict=True))
         if len(pins) == 2:
@@ -85,6 +89,19 @@ def pin_rows(pins: Sequence[Mapping]) -> list[dict]:
         rows.append(row)
     keys = dict.fromkeys(key for row in rows for key in row)
     return [{key: row.get(key) for key in keys} for row in rows]
+
+
+def method_of(context: Mapping) -> str:
+    """Say how a pinned setting was merged.
+
+    Args:
+        context: Of the setting.
+
+    Returns:
+        "sum", "mean", or a method with its options.
+    """
+    options = ", ".join(f"{name} {value:g}" for name, value in context.get("options", {}).items())
+    return context.get("method", context["convention"]) + (f" ({options})" if options else "")
 
 
 def pin_provenance(pins: Sequence[Mapping]) -> dict[str, Any]:
@@ -106,7 +123,7 @@ def provenance(choice: Choice, sample: Sample, alphas: Mapping[str, float]) -> d
     Args:
         choice: What is merged.
         sample: What it is measured on.
-        alphas: By task.
+        alphas: By slider.
 
     Returns:
         Plain JSON values.
@@ -131,6 +148,8 @@ def _setting(choice: Choice, alphas: Mapping[str, float]) -> dict[str, Any]:
         "encoder_digest": choice.encoder_digest,
         "reading": choice.reading,
         "convention": choice.convention,
+        "method": choice.method or choice.convention,
+        "options": dict(choice.options),
         "alphas": dict(alphas),
         "coefficients": choice.coefficients(alphas),
     }
@@ -141,7 +160,7 @@ def merged_file(choice: Choice, alphas: Mapping[str, float]) -> bytes:
 
     Args:
         choice: What is merged.
-        alphas: By task.
+        alphas: By slider.
 
     Returns:
         ``visual.*`` for the non-linear reading; ``tau.visual.*`` for a linearized one, which is
@@ -152,8 +171,8 @@ def merged_file(choice: Choice, alphas: Mapping[str, float]) -> bytes:
     from engine.merging.weights import merged_tensors
 
     encoder = models.encoder(choice.encoder)
-    taus = {name: models.vector(item.digest) for name, item in choice.checkpoints.items()}
     factors = choice.coefficients(alphas)
+    taus = {name: choice.vector(name) for name in factors}
     tensors = merged_tensors(encoder, choice.reading, taus, factors)
     record = records.provenance(
         "merged weights" if choice.reading == "nonlinear" else "merged task vector",

@@ -1,6 +1,6 @@
 """The merged non-linear model itself: forward passes over test images at given alphas, exact."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,6 @@ import streamlit as st
 
 from app.compute import models
 from app.compute.background import Work
-from app.compute.catalogue import Checkpoint
 
 SAMPLE = 250  # images a task on the page's sample; the whole split follows
 
@@ -41,29 +40,29 @@ def sample(
     references: tuple[str, ...],
     limit: int | None,
     home: str,
-    _checkpoints: Mapping[str, Checkpoint],
+    _vector: Callable[[str], Mapping],
 ) -> list[Forward]:
     """Run a merged model on the first images of each task, now: a visitor waits.
 
     Args:
         encoder_name: Of the encoder.
         encoder_digest: Of its weights.
-        coefficients: Task, digest of its checkpoint, what it is multiplied with.
+        coefficients: Name of a vector, what it is known by, what it is multiplied with.
         references: Evaluated tasks, as ``load_task`` takes them.
         limit: Images a task.
         home: Of the store.
-        _checkpoints: Those of ``coefficients``, by task.
+        _vector: Gives those of ``coefficients``, by name.
 
     Returns:
         One answer a task, in order.
     """
-    factors = {task: factor for task, _, factor in coefficients}
-    return run(encoder_name, _checkpoints, factors, references, limit)
+    factors = {name: factor for name, _, factor in coefficients}
+    return run(encoder_name, _vector, factors, references, limit)
 
 
 def run(
     encoder_name: str,
-    checkpoints: Mapping[str, Checkpoint],
+    vector: Callable[[str], Mapping],
     coefficients: Mapping[str, float],
     references: tuple[str, ...],
     limit: int | None,
@@ -73,7 +72,7 @@ def run(
 
     Args:
         encoder_name: Of the encoder.
-        checkpoints: Task vectors by name.
+        vector: Gives task vectors, or directions, by name.
         coefficients: What each is multiplied with; those not named are left out.
         references: Evaluated tasks.
         limit: Images a task; the whole split with None.
@@ -85,7 +84,7 @@ def run(
     from engine.task_vectors import combine
 
     encoder = models.encoder(encoder_name)
-    taus = {name: models.vector(checkpoints[name].digest) for name in coefficients}
+    taus = {name: vector(name) for name in coefficients}
     theta = combine(encoder.theta0, taus, dict(coefficients))
     answers = []
     for done, reference in enumerate(references):

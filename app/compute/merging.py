@@ -1,19 +1,19 @@
-"""What the Merge page shows: the sample behind the sliders, readouts at released alphas."""
+"""What the Merge page merges, the sample behind its sliders, and the merged model itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from app.components.alpha import EvaluatedTask, sample_size
-from app.compute import catalogue, forward, models, scores
+from app.components.alpha import sample_size
+from app.compute import catalogue, directions, forward, models, scores
 from app.compute.background import Work, board
 from app.compute.catalogue import Checkpoint
 from app.compute.scores import TaskScores
+from app.state import DIRECTION
 
 TRAINED = {"nonlinear": "nonlinear", "posthoc": "nonlinear", "linear": "linear"}
 SETTLE = 1.0  # seconds the whole split lets the page draw, or the next drag begin
-PICTURES = 24  # examples a task to watch flip
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,40 @@ class Choice:
     digests: tuple[str, ...]
     home: str
     checkpoints: Mapping[str, Checkpoint] = field(compare=False)
+    method: str | None = None  # None: a slider a task
+    options: tuple[tuple[str, float], ...] = ()  # hyper-parameters of the method
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the task vectors, in the order of the sliders."""
+        """Names of the task vectors, in order."""
         return tuple(self.checkpoints)
+
+    @property
+    def sliders(self) -> tuple[str, ...]:
+        """Names of the sliders: the task vectors', or that of the one direction made of them."""
+        return self.names if self.method is None else (DIRECTION,)
 
     @property
     def vectors(self) -> tuple:
         """What the scores depend on: neither reading nor convention."""
-        return self.encoder_digest, self.digests, self.home
+        return self.encoder_digest, self.digests, self.home, self.method, self.options
 
     def coefficients(self, alphas: Mapping[str, float]) -> dict[str, float]:
-        """Return what each task vector is multiplied with: alpha, or alpha / T for the mean."""
+        """Return what each slider's vector is multiplied with: alpha, or alpha / T for the mean."""
         T = len(self.names) if self.convention == "mean" else 1
-        return {name: alphas[name] / T for name in self.names}
+        return {name: alphas[name] / T for name in self.sliders}
+
+    def vector(self, name: str) -> dict:
+        """Return the vector of a slider, or of a task; not to be changed."""
+        if name == DIRECTION:
+            return directions.direction(self.checkpoints, self.method, self.options)
+        return models.vector(self.checkpoints[name].digest)
+
+    def identity(self, name: str) -> str:
+        """Return what a slider's vector is known by."""
+        if name == DIRECTION:
+            return repr((self.method, self.options, self.digests))
+        return self.checkpoints[name].digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,35 +68,17 @@ class Sample:
     """What the sliders move over.
 
     Attributes:
-        tasks: Evaluated tasks, the control last.
+        tasks: Evaluated tasks, the control last; planes of theta_0, then of each slider's vector.
         single: Accuracy of each task's own vector alone at alpha = 1; those of the non-linear
             reading are forward passes.
         n: Images a task at most.
+        cosines: Between each task vector and the direction made of them; empty without one.
     """
 
     tasks: list[TaskScores]
     single: dict[str, float]
     n: int
-
-
-@dataclass(frozen=True)
-class Readout:
-    """Accuracies at one setting, fractions by task; ``control`` is the control task's pair."""
-
-    zeroshot: dict[str, float]
-    single: dict[str, float]
-    merged: dict[str, float]
-    interval: dict[str, tuple[float, float]]
-    n: dict[str, int]
-    titles: dict[str, str]
-    absolute: float
-    normalized: float | None
-    control: str | None
-
-    @property
-    def tasks(self) -> list[str]:
-        """The merged tasks, without the control."""
-        return [name for name in self.merged if name != self.control]
+    cosines: Mapping[str, float] = field(default_factory=dict)
 
 
 def available(encoder_name: str, reading: str) -> dict[str, Checkpoint]:
@@ -93,7 +94,12 @@ def available(encoder_name: str, reading: str) -> dict[str, Checkpoint]:
 
 
 def choose(
-    encoder_name: str, reading: str, convention: str, checkpoints: Mapping[str, Checkpoint]
+    encoder_name: str,
+    reading: str,
+    convention: str,
+    checkpoints: Mapping[str, Checkpoint],
+    method: str | None = None,
+    options: Mapping[str, float] | None = None,
 ) -> Choice:
     """Return a choice.
 
@@ -102,6 +108,8 @@ def choose(
         reading: "nonlinear", "posthoc" or "linear".
         convention: "sum" or "mean".
         checkpoints: Task vectors in the order of the sliders.
+        method: One of ``directions.methods()``, or None for a slider a task.
+        options: Hyper-parameters of the method, each with its value.
     """
     from engine.store import default_store
 
@@ -109,10 +117,12 @@ def choose(
         encoder=encoder_name,
         encoder_digest=models.encoder(encoder_name).digest,
         reading=reading,
-        convention=convention,
+        convention="sum" if method else convention,
         digests=tuple(item.digest for item in checkpoints.values()),
         home=str(default_store().home),
         checkpoints=dict(checkpoints),
+        method=method,
+        options=tuple((options or {}).items()),
     )
 
 
@@ -143,9 +153,21 @@ def _sample(choice: Choice, work: Work) -> Sample:
     wanted = list(references(choice).values())
     tasks = scores.compute(choice.encoder, choice.checkpoints, wanted, mode, work)
     most = forward.SAMPLE if choice.reading == "nonlinear" else scores.SAMPLE
-    n = sample_size([len(task.classnames) for task in tasks], len(choice.names), most)
+    n = sample_size([len(task.classnames) for task in tasks], len(choice.sliders), most)
     tasks = [task.first(n) for task in tasks]
-    return Sample(tasks, _single(choice, tasks, n, work), n)
+    single = _single(choice, tasks, n, work)
+    if choice.method is None:
+        return Sample(tasks, single, n)
+    work.step(0, len(tasks), f"{directions.title(choice.method)}: merging the task vectors")
+    direction = choice.vector(DIRECTION)
+    merged = scores.along(choice.encoder, choice.checkpoints, direction, wanted, mode, work)
+    found = [_beside(task, plane.first(n)) for task, plane in zip(tasks, merged, strict=True)]
+    return Sample(found, single, n, directions.cosines(choice.checkpoints, direction))
+
+
+def _beside(task: TaskScores, merged: TaskScores) -> TaskScores:
+    """Return a task with the plane of theta_0 and that of the direction alone."""
+    return replace(task, scores=np.concatenate([task.scores[:1], merged.scores[1:]]))
 
 
 def _single(choice: Choice, tasks: list[TaskScores], n: int, work: Work) -> dict[str, float]:
@@ -153,14 +175,14 @@ def _single(choice: Choice, tasks: list[TaskScores], n: int, work: Work) -> dict
     mine = {task.name: task for task in tasks if task.name in choice.checkpoints}
     if choice.reading != "nonlinear":
         return {
-            name: _right(task.scores, _one_hot(choice, name), task.labels) / len(task.labels)
+            name: right(task.scores, _one_hot(choice, name), task.labels) / len(task.labels)
             for name, task in mine.items()
         }
     found = {}
     for done, (name, task) in enumerate(mine.items()):
         work.step(done, len(mine), f"{task.title}: its own vector alone")
         answer = forward.run(
-            choice.encoder, choice.checkpoints, {name: 1.0}, (task.reference,), n, _Silent(work)
+            choice.encoder, choice.vector, {name: 1.0}, (task.reference,), n, _Silent(work)
         )[0]
         found[name] = answer.correct / len(answer.labels)
     return found
@@ -182,8 +204,14 @@ def _one_hot(choice: Choice, name: str) -> list[float]:
     return [float(other == name) for other in choice.names]
 
 
-def _right(planes: np.ndarray, coefficients: list[float], labels: np.ndarray) -> int:
-    """Return how many images a linearized merge gets right."""
+def right(planes: np.ndarray, coefficients: list[float], labels: np.ndarray) -> int:
+    """Return how many images a linearized merge gets right.
+
+    Args:
+        planes: Scores, shape (1 + T, N, C).
+        coefficients: T of them.
+        labels: Shape (N,).
+    """
     import torch
 
     from engine.responses import merged_scores, predictions
@@ -197,7 +225,7 @@ def exact_forward(choice: Choice, alphas: Mapping[str, float], n: int) -> list[f
 
     Args:
         choice: What is merged.
-        alphas: By task.
+        alphas: By slider.
         n: Images a task.
 
     Returns:
@@ -207,11 +235,11 @@ def exact_forward(choice: Choice, alphas: Mapping[str, float], n: int) -> list[f
     return forward.sample(
         choice.encoder,
         choice.encoder_digest,
-        tuple((name, item.digest, factors[name]) for name, item in choice.checkpoints.items()),
+        tuple((name, choice.identity(name), factor) for name, factor in factors.items()),
         tuple(references(choice).values()),
         n,
         choice.home,
-        choice.checkpoints,
+        choice.vector,
     )
 
 
@@ -220,7 +248,7 @@ def whole(choice: Choice, alphas: Mapping[str, float], visitor: str) -> Work:
 
     Args:
         choice: What is merged.
-        alphas: By task.
+        alphas: By slider.
         visitor: Who asks.
 
     Returns:
@@ -233,7 +261,7 @@ def whole(choice: Choice, alphas: Mapping[str, float], visitor: str) -> Work:
         work.pause(SETTLE)
         wanted = references(choice)
         answers = forward.run(
-            choice.encoder, choice.checkpoints, factors, tuple(wanted.values()), None, work
+            choice.encoder, choice.vector, factors, tuple(wanted.values()), None, work
         )
         return {
             name: (answer.correct, len(answer.labels))
@@ -241,128 +269,3 @@ def whole(choice: Choice, alphas: Mapping[str, float], visitor: str) -> Work:
         }
 
     return board().start("whole test split", visitor, key, compute)
-
-
-def readout(
-    choice: Choice,
-    sample: Sample,
-    alphas: Mapping[str, float],
-    answers: list[forward.Forward] | None,
-) -> Readout:
-    """Return the exact accuracies at released alphas on the sample.
-
-    Args:
-        choice: What is merged.
-        sample: What the sliders move over.
-        alphas: By task.
-        answers: Of the non-linear merged model; None for linearized readings.
-    """
-    from engine.evaluate import wilson_interval
-
-    control = catalogue.task_names()[1]
-    factors = list(choice.coefficients(alphas).values())
-    zero = [0.0] * len(factors)
-    right = {
-        task.name: _right(task.scores, factors, task.labels)
-        if answers is None
-        else answers[place].correct
-        for place, task in enumerate(sample.tasks)
-    }
-    n = {task.name: len(task.labels) for task in sample.tasks}
-    merged = {name: right[name] / n[name] for name in right}
-    return Readout(
-        zeroshot={
-            task.name: _right(task.scores, zero, task.labels) / n[task.name]
-            for task in sample.tasks
-        },
-        single=sample.single,
-        merged=merged,
-        interval={name: wilson_interval(right[name], n[name]) for name in right},
-        n=n,
-        titles={task.name: task.title for task in sample.tasks},
-        absolute=_mean([merged[name] for name in choice.names]),
-        normalized=_normalized(choice, merged, sample.single),
-        control=control if control not in choice.checkpoints else None,
-    )
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _normalized(choice: Choice, merged: Mapping[str, float], single: Mapping) -> float | None:
-    """Return the normalized accuracy; None where a single-task accuracy is 0."""
-    from engine.evaluate import normalized_accuracy
-
-    if not all(single[name] for name in choice.names):
-        return None
-    return normalized_accuracy({name: merged[name] for name in choice.names}, dict(single))
-
-
-def full_split(
-    choice: Choice, alphas: Mapping[str, float], counts: Mapping[str, tuple[int, int]]
-) -> dict:
-    """Return what the widget shows of the whole split.
-
-    Args:
-        choice: What is merged.
-        alphas: The setting measured.
-        counts: Right answers and images, by evaluated task.
-
-    Returns:
-        As ``pack`` takes it; "normalized" only where every checkpoint was measured by itself on
-        the same images.
-    """
-    merged = {name: right / n for name, (right, n) in counts.items()}
-    control = [name for name in merged if name not in choice.checkpoints]
-    alone = {
-        name: item.test
-        for name, item in choice.checkpoints.items()
-        if item.test is not None and item.n_test == counts[name][1]
-    }
-    complete = set(alone) == set(choice.checkpoints)
-    return {
-        "n": min(n for _, n in counts.values()),
-        "alphas": dict(alphas),
-        "tasks": merged,
-        "absolute": _mean([merged[name] for name in choice.names]),
-        "normalized": _normalized(choice, merged, alone) if complete else None,
-        "control": merged[control[0]] if control else None,
-    }
-
-
-def evaluated(
-    choice: Choice, sample: Sample, answers: list[forward.Forward] | None
-) -> list[EvaluatedTask]:
-    """Return the evaluated tasks as the widget takes them.
-
-    Args:
-        choice: What is merged.
-        sample: What the sliders move over.
-        answers: Exact scores of the non-linear merged model at the anchor; they take the place of
-            the first plane. None for linearized readings.
-    """
-    size = models.encoder(choice.encoder).image_size
-    control = catalogue.task_names()[1]
-    found = []
-    for place, task in enumerate(sample.tasks):
-        planes = task.scores
-        if answers is not None:
-            planes = np.concatenate([answers[place].scores[None], planes[1:]]).astype(np.float32)
-        shown = min(PICTURES, len(task.labels))
-        nonlinear = answers is not None
-        found.append(
-            EvaluatedTask(
-                name=task.name,
-                title=task.title,
-                labels=task.labels,
-                scores=planes,
-                classnames=task.classnames,
-                is_control=task.name == control and control not in choice.checkpoints,
-                zeroshot_predictions=task.scores[0].argmax(axis=1) if nonlinear else None,
-                single_accuracy=sample.single.get(task.name) if nonlinear else None,
-                pictures=models.pictures(task.reference, size, scores.SAMPLE, shown),
-                picture_indices=np.arange(shown),
-            )
-        )
-    return found

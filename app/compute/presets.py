@@ -7,6 +7,7 @@ from typing import Any
 from app.compute import models, scores
 from app.compute.background import Work, board
 from app.compute.merging import Choice
+from app.state import DIRECTION
 
 NOT_LINEAR = "Only for linearized readings, where every alpha follows by algebra"
 
@@ -55,6 +56,9 @@ def _presets(choice: Choice, work: Work) -> Presets:
     if choice.reading == "nonlinear":
         record = kept.get("addition") or _addition(choice, keys["addition"], work)
         return _made(record, None)
+    if choice.method is not None:
+        record = kept.get("addition") or kept.get("presets")
+        return _made(record or _search(choice, keys["presets"], work), None)
     record = kept.get("presets") or _search(choice, keys["presets"], work)
     return _made(kept.get("addition", record), record["each"])
 
@@ -71,6 +75,7 @@ def _made(record: Mapping[str, Any], each: Mapping[str, float] | None) -> Preset
 
 def _key(choice: Choice, what: str) -> str:
     """Name the question by all its answer depends on."""
+    from engine.evaluate import FARTHER
     from engine.remembering import PROBE, question
 
     encoder = models.encoder(choice.encoder)
@@ -81,6 +86,12 @@ def _key(choice: Choice, what: str) -> str:
         return models.split(by_name[task.name], split, encoder.image_size, PROBE)
 
     asked = {"mode": choice.reading, "convention": choice.convention, "limit": None}
+    if choice.method is not None:
+        asked |= {
+            "method": choice.method,
+            "options": dict(choice.options),
+            "alphas": list(FARTHER),
+        }
     if what == "presets":
         asked["what"] = "presets"
     entries = {name: item.entry for name, item in choice.checkpoints.items()}
@@ -96,10 +107,8 @@ def _tasks(choice: Choice) -> dict:
 
 def _search(choice: Choice, key: str, work: Work) -> dict:
     """Return the best alphas of a linearized reading, found in function space, and keep them."""
-    from engine.evaluate import search_alpha, search_alphas
-
     encoder = models.encoder(choice.encoder)
-    respond = scores.responder(choice.encoder, choice.checkpoints, choice.reading)
+    respond = _responder(choice)
     readings, digests = {}, {}
     tasks = _tasks(choice)
     for done, (reference, task) in enumerate(tasks.items()):
@@ -108,20 +117,46 @@ def _search(choice: Choice, key: str, work: Work) -> dict:
         readings[task.name] = respond(task, split)
         digests[task.name] = split.digest
     work.step(len(tasks), len(tasks) + 1, "best alphas")
-    shared = search_alpha(readings, choice.convention)
     record = {
-        "alpha": shared["alpha"],
-        "validation": shared["validation"],
-        "each": search_alphas(readings, convention=choice.convention)["alphas"],
+        **_best(choice, readings),
         "n_validation": {name: len(reading.labels) for name, reading in readings.items()},
         "split_digests": {"validation": digests},
     }
     return _keep(choice, "presets", key, record)
 
 
+def _responder(choice: Choice):
+    """Return ``respond(task, split)`` for what the sliders move, and each task vector alone."""
+    from engine.remembering import remembered_direction
+    from engine.store import default_store
+
+    if choice.method is None:
+        return scores.responder(choice.encoder, choice.checkpoints, choice.reading)
+    return remembered_direction(
+        default_store(),
+        models.Polite(models.encoder(choice.encoder)),
+        {name: item.entry for name, item in choice.checkpoints.items()},
+        {name: choice.vector(name) for name in choice.names},
+        choice.reading,
+        choice.vector(DIRECTION),
+    )
+
+
+def _best(choice: Choice, readings: Mapping) -> dict:
+    """Return the best shared alpha with its curve, and the best of each task where it has one."""
+    from engine.evaluate import search_alpha, search_alphas, search_direction
+
+    if choice.method is not None:
+        found, each = search_direction(readings), None
+    else:
+        found = search_alpha(readings, choice.convention)
+        each = search_alphas(readings, convention=choice.convention)["alphas"]
+    return {"alpha": found["alpha"], "validation": found["validation"], "each": each}
+
+
 def _addition(choice: Choice, key: str, work: Work) -> dict:
     """Return the task addition benchmark of the non-linear reading, measured now, and keep it."""
-    from engine.evaluate import addition
+    from engine.evaluate import ALPHAS, FARTHER, addition
 
     encoder = models.encoder(choice.encoder)
     tasks = _tasks(choice)
@@ -136,10 +171,12 @@ def _addition(choice: Choice, key: str, work: Work) -> dict:
         models.Polite(encoder),
         choice.reading,
         {task.name: task for task in tasks.values()},
-        {name: models.vector(item.digest) for name, item in choice.checkpoints.items()},
+        {name: choice.vector(name) for name in choice.names},
         splits("validation"),
         splits("test"),
         convention=choice.convention,
+        direction=choice.vector(DIRECTION) if choice.method else None,
+        alphas=FARTHER if choice.method else ALPHAS,
         progress=lambda done, total: work.step(done, total, "settings of a shared alpha"),
     )
     seeds = {name: item.seed for name, item in choice.checkpoints.items()}
@@ -159,6 +196,8 @@ def _keep(choice: Choice, what: str, key: str, record: Mapping[str, Any]) -> dic
         "taus": taus,
         "encoder_digest": choice.encoder_digest,
         "convention": choice.convention,
+        "method": choice.method or choice.convention,
+        "options": dict(choice.options),
         **provenance(),
     }
     meta = {

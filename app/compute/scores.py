@@ -79,13 +79,50 @@ def compute(
         mode: "posthoc" or "linear", for the record.
         work: Told of the progress; may be cancelled.
     """
-    encoder = models.encoder(encoder_name)
     respond = responder(encoder_name, checkpoints, mode)
+    entries = {name: item.entry for name, item in checkpoints.items()}
+    return _sampled(encoder_name, respond, entries, references, work)
+
+
+def along(
+    encoder_name: str,
+    checkpoints: Mapping[str, Checkpoint],
+    direction: Mapping,
+    references: Sequence[str],
+    mode: str,
+    work: Work,
+) -> list[TaskScores]:
+    """Return the test scores of one direction, from the store or computed and kept.
+
+    Args:
+        encoder_name: Of the encoder.
+        checkpoints: Task vectors it was made of.
+        direction: What a merging method made.
+        references: Names or paths of the evaluated tasks.
+        mode: "posthoc" or "linear", for the record.
+        work: Told of the progress; may be cancelled.
+
+    Returns:
+        Scores of shape (2, N, C): of f(x; theta_0), then of J tau.
+    """
+    from engine.evaluate import MERGED
+    from engine.remembering import remembered_responses, stand_in
+    from engine.store import default_store
+
+    entries = {MERGED: stand_in({name: c.entry for name, c in checkpoints.items()}, direction)}
+    encoder = models.Polite(models.encoder(encoder_name))
+    respond = remembered_responses(default_store(), encoder, entries, {MERGED: direction}, mode)
+    return _sampled(encoder_name, respond, entries, references, work)
+
+
+def _sampled(encoder_name: str, respond, entries: Mapping, references, work: Work) -> list:
+    """Ask for the test sample of each task, or for the whole split where that is kept."""
+    encoder = models.encoder(encoder_name)
     found = []
     for done, reference in enumerate(references):
         task = models.task(reference)
         work.step(done, len(references), f"{task.title}, {SAMPLE} test images")
-        limit = None if _whole_is_kept(encoder, task, checkpoints) else SAMPLE
+        limit = None if _whole_is_kept(encoder, task, entries) else SAMPLE
         split = models.split(reference, "test", encoder.image_size, limit)
         planes = respond(task, split).scores().numpy()
         found.append(
@@ -102,12 +139,12 @@ def compute(
     return found
 
 
-def _whole_is_kept(encoder, task, checkpoints: Mapping[str, Checkpoint]) -> bool:
+def _whole_is_kept(encoder, task, entries: Mapping) -> bool:
     """Return whether scores of more than the sample are kept: the sample is their beginning."""
     from engine.remembering import CONTENT, tau_digests
     from engine.store import default_store
 
-    wanted = set(tau_digests({name: item.entry for name, item in checkpoints.items()}).values())
+    wanted = set(tau_digests(entries).values())
     found = default_store().find(
         "responses",
         content=CONTENT,

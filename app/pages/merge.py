@@ -1,24 +1,23 @@
 """Merge: drag a slider a task and watch what the merged model does on every task."""
 
 import secrets
-from urllib.parse import urlencode
 
 import streamlit as st
 
 from app import state, widgets
 from app.components.alpha import Preset, alpha_widget, pack, read_state
-from app.compute import catalogue, exports, merging, presets
+from app.compute import catalogue, directions, merging, presets, readouts
 from app.compute.background import board, follow
-from app.figures import merge as figures
 from app.figures import style
+from app.pages.merging import methods, pins, taking
 
 READING_LINES = {
-    "nonlinear": r"The network at the merged weights, $f(x; \theta_0 + \sum_t \alpha_t \tau_t)$: "
+    "nonlinear": r"The network at the merged weights, $f(x; \theta_0 + SUM\tau)$: "
     "approximate while you drag, exact after release.",
     "posthoc": r"Non-linearly trained vectors read through the tangent space, "
-    r"$f(x; \theta_0) + \sum_t \alpha_t J(x) \tau_t$: exact at every moment.",
+    r"$f(x; \theta_0) + SUM J(x) \tau$: exact at every moment.",
     "linear": r"Vectors trained in the tangent space and read there, "
-    r"$f(x; \theta_0) + \sum_t \alpha_t J(x) \tau_t$: exact at every moment.",
+    r"$f(x; \theta_0) + SUM J(x) \tau$: exact at every moment.",
 }
 
 
@@ -34,6 +33,8 @@ def restore() -> None:
         state.MERGE_TASKS: list(asked.tasks) or None,
     }
     st.session_state.update({key: value for key, value in wanted.items() if value})
+    if asked.method or asked.convention or asked.alphas:
+        methods.restore(asked.method, asked.options)
     if asked.alphas:
         move_sliders(asked.alphas)
 
@@ -44,8 +45,8 @@ def move_sliders(alphas: dict[str, float]) -> None:
     st.session_state[state.MERGE_REVISION] = st.session_state.get(state.MERGE_REVISION, 0) + 1
 
 
-def choose_reading() -> tuple[str, str, str]:
-    """Draw the choice of encoder, reading and convention, and return it."""
+def choose_reading() -> tuple[str, str, str, str | None, dict[str, float]]:
+    """Draw the choice of encoder, reading, convention, method and its options; return it."""
     names = catalogue.encoder_names()
     if not names:
         st.info(
@@ -68,17 +69,32 @@ def choose_reading() -> tuple[str, str, str]:
             key=state.MERGE_READING,
             persist_state="session",
         )
-        convention = st.segmented_control(
-            "Convention",
-            state.CONVENTIONS,
-            required=True,
-            format_func=str.capitalize,
-            key=state.MERGE_CONVENTION,
-            help="Sum: each task vector times its alpha. Mean: times alpha / T, T tasks merged.",
-            persist_state="session",
-        )
-    st.caption(READING_LINES[reading])
-    return encoder, reading, convention
+        method = methods.choose_method()
+        convention = state.CONVENTIONS[0] if method else choose_convention()
+    st.caption(reading_line(reading, method))
+    options = methods.set_options(method) if method else {}
+    return encoder, reading, convention, method, options
+
+
+def choose_convention() -> str:
+    """Draw the choice of what an alpha means, and return it."""
+    return st.segmented_control(
+        "Convention",
+        state.CONVENTIONS,
+        required=True,
+        format_func=str.capitalize,
+        key=state.MERGE_CONVENTION,
+        help="Sum: each task vector times its alpha. Mean: times alpha / T, T tasks merged.",
+        persist_state="session",
+    )
+
+
+def reading_line(reading: str, method: str | None) -> str:
+    """Say how the weights are read, and how exact that is."""
+    if method is None:
+        line = READING_LINES[reading].replace("SUM", r"\sum_t \alpha_t ")
+        return line.replace(r"\tau$", r"\tau_t$").replace(r"\tau)", r"\tau_t)")
+    return READING_LINES[reading].replace("SUM", r"\alpha ")
 
 
 def keep(key: str, options: list[str] | tuple[str, ...], default: str | None = None) -> None:
@@ -155,34 +171,37 @@ def watch_quietly(works: list) -> None:
 def panel(choice: merging.Choice, sample: merging.Sample) -> None:
     """Draw the sliders with their readouts, and everything that follows the released alphas."""
     revision = st.session_state.get(state.MERGE_REVISION, 0)
-    initial = state.carry_alphas(choice.names, st.session_state.get(state.MERGE_INITIAL, {}))
+    initial = initial_alphas(choice)
     raw = st.session_state.get(state.MERGE_WIDGET)
-    alphas = read_state(raw, choice.names, initial, revision).alphas
+    alphas = read_state(raw, choice.sliders, initial, revision).alphas
     remember(choice, alphas)
 
     with widgets.engine_errors():
         answers = None
         if choice.reading == "nonlinear":
             answers = merging.exact_forward(choice, alphas, sample.n)
-        found = merging.readout(choice, sample, alphas, answers)
+        found = readouts.readout(choice, sample, alphas, answers)
     validation = presets.presets(choice, visitor())
     whole = merging.whole(choice, alphas, visitor()) if choice.reading == "nonlinear" else None
     full = whole.result if whole is not None else None
+    title = directions.title(choice.method) if choice.method else None
     payload = pack(
-        merging.evaluated(choice, sample, answers),
-        {name: found.titles[name] for name in choice.names},
+        readouts.evaluated(choice, sample, answers),
+        {name: title or found.titles[name] for name in choice.sliders},
         alphas=alphas,
         revision=revision,
         reading=choice.reading,
         convention=choice.convention,
         anchor=alphas if answers is not None else None,
-        full=merging.full_split(choice, alphas, full) if full else None,
-        pinned=[pin for pin in pins() if pin["context"] == context(choice)],
+        full=readouts.full_split(choice, alphas, full) if full else None,
+        pinned=pins.comparable(choice),
+        direction=title,
+        span=(0.0, state.FARTHEST) if choice.method else (state.LOWEST, state.HIGHEST),
         **preset_buttons(choice, validation),
     )
     released = alpha_widget(payload, key=state.MERGE_WIDGET)
     if released.pin is not None or released.unpin is not None:
-        keep_pins(choice, released)
+        pins.keep(choice, released)
         st.rerun()
     # one line whatever happens, so that nothing below jumps
     waiting = [work for work in (validation, whole) if work and not work.finished.is_set()]
@@ -194,17 +213,24 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
         st.caption(f"Validation points are exact, n = {counts} images a task.")
     if validation.error is not None:
         widgets.show_error(validation.error)
-    show_pins(found)
-    show_export(choice, sample, alphas, found)
+    pins.show(found)
+    taking.show(choice, sample, alphas, found)
+
+
+def initial_alphas(choice: merging.Choice) -> dict[str, float]:
+    """Return where the sliders start, whatever they were before."""
+    held = st.session_state.get(state.MERGE_INITIAL, {})
+    if choice.method is None:
+        return state.carry_alphas(choice.names, held)
+    usual = state.carry_direction(choice.names, held)
+    return {state.DIRECTION: held.get(state.DIRECTION, usual)}
 
 
 def remember(choice: merging.Choice, alphas: dict[str, float]) -> None:
-    """Keep the alphas for the next choice of tasks, and write the view into the address."""
+    """Keep the alphas for the next choice, and write the view into the address."""
     held = st.session_state.get(state.MERGE_INITIAL, {})
-    st.session_state[state.MERGE_INITIAL] = {**held, **alphas}
-    query = state.to_query(
-        state.MergeView(choice.encoder, choice.reading, choice.convention, choice.names, alphas)
-    )
+    st.session_state[state.MERGE_INITIAL] = state.remembered(held, choice.names, alphas)
+    query = state.to_query(taking.view_of(choice, alphas))
     st.session_state[state.MERGE_ADDRESS] = query
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
@@ -216,7 +242,7 @@ def preset_buttons(choice: merging.Choice, work) -> dict:
     if result is None:
         why = "Being computed on validation" if work.error is None else "See the message below"
         return {"best_shared": Preset(why=why), "best_per_task": Preset(why=why)}
-    shared = dict.fromkeys(choice.names, result.chosen)
+    shared = dict.fromkeys(choice.sliders, result.chosen)
     each = Preset(result.each) if result.each else Preset(why=presets.NOT_LINEAR)
     return {
         "curve": result.curve,
@@ -226,144 +252,15 @@ def preset_buttons(choice: merging.Choice, work) -> dict:
     }
 
 
-def pins() -> list[dict]:
-    """Return the settings kept."""
-    return st.session_state.setdefault(state.MERGE_PINS, [])
-
-
-def context(choice: merging.Choice) -> dict:
-    """Return what a pinned setting belongs to."""
-    return {
-        "encoder": choice.encoder,
-        "reading": choice.reading,
-        "convention": choice.convention,
-        "digests": list(choice.digests),
-    }
-
-
-def keep_pins(choice: merging.Choice, released) -> None:
-    """Take over the widget's events."""
-    if released.unpin is not None:
-        st.session_state[state.MERGE_PINS] = state.remove_pin(pins(), released.unpin)
-    if released.pin is not None:
-        pin = {
-            "alphas": released.pin.alphas,
-            "metrics": released.pin.metrics,
-            "exact": released.pin.exact,
-            "context": context(choice),
-        }
-        st.session_state[state.MERGE_PINS] = state.add_pin(pins(), pin)
-
-
-def forget_pins() -> None:
-    """Forget all pinned settings."""
-    st.session_state[state.MERGE_PINS] = []
-
-
-def show_pins(found: merging.Readout) -> None:
-    """Draw the pinned settings side by side."""
-    kept = pins()
-    if not kept:
-        return
-    st.subheader("Pinned settings")
-    left, right = st.columns(2, gap="large")
-    rows = exports.pin_rows(kept)
-    with left:
-        st.dataframe(
-            [{key: cell(value) for key, value in row.items()} for row in rows],
-            key="pins_table",
-            hide_index=True,
-            height=390,
-        )
-        with st.container(horizontal=True):
-            widgets.downloads("pinned", rows, exports.pin_provenance(kept), key="pins")
-            st.button("Forget all", key="pins_forget", on_click=forget_pins)
-    with right:
-        st.plotly_chart(
-            figures.pins(kept, found.titles),
-            key="pins_figure",
-            config=widgets.chart_config("pinned", "png"),
-            alt="Accuracy a task of every pinned setting",
-        )
-
-
-def cell(value: object) -> object:
-    """Write a table's cell: fractions with three digits, absent ones as a dash."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else value
-
-
-def show_export(
-    choice: merging.Choice,
-    sample: merging.Sample,
-    alphas: dict[str, float],
-    found: merging.Readout,
-) -> None:
-    """Draw what can be taken away: the figure with its numbers, the weights, the link."""
-    st.subheader("Take it with you")
-    linear = choice.reading != "nonlinear"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button(
-            "Merged task vector (safetensors)" if linear else "Merged weights (safetensors)",
-            lambda: exports.merged_file(choice, alphas),
-            f"merged_{choice.encoder}_{choice.reading}.safetensors".replace("/", "_"),
-            "application/octet-stream",
-            key=state.MERGE_FILE,
-            on_click="ignore",
-            icon=":material/download:",
-            help="Made when you click. A linearized model needs its pre-trained weights and the "
-            "task vector apart, so the vector is what is written."
-            if linear
-            else "Made when you click; under open_clip's names.",
-        )
-        with st.popover("Copy link", icon=":material/link:", key="merge_link"):
-            st.code(link(choice, alphas), language=None, wrap_lines=True)
-    names = list(found.merged)
-    widgets.figure(
-        figures.readout(
-            [
-                found.titles[name] + (" (control)" if name == found.control else "")
-                for name in names
-            ],
-            [found.zeroshot[name] for name in names],
-            [found.single.get(name) for name in names],
-            [found.merged[name] for name in names],
-            [found.interval[name] for name in names],
-            [found.n[name] for name in names],
-            f"{choice.encoder}, {style.MODE_TITLES[choice.reading].lower()}, "
-            f"{choice.convention}<br>"
-            f"mean absolute {widgets.percent(found.absolute)}, normalized "
-            f"{widgets.percent(found.normalized)}; exact, n = {sample.n}",
-        ),
-        f"merge_{choice.encoder}_{choice.reading}".replace("/", "_"),
-        exports.rows(found, alphas),
-        exports.provenance(choice, sample, alphas),
-        key="merge_figure",
-        alt="Zero-shot, single-task and merged accuracy of every task at the released alphas",
-    )
-    st.caption(
-        f"At the released alphas, exact, on the first n = {sample.n} images of each test split; "
-        "whiskers are 95 % Wilson intervals."
-    )
-
-
-def link(choice: merging.Choice, alphas: dict[str, float]) -> str:
-    """Return the address that restores this view."""
-    view = state.MergeView(choice.encoder, choice.reading, choice.convention, choice.names, alphas)
-    return f"{(st.context.url or '').split('?')[0]}?{urlencode(state.to_query(view))}"
-
-
 st.title("Merge")
 restore()
 with widgets.engine_errors():
-    chosen = choose_reading()
-    checkpoints = choose_tasks(*chosen[:2])
+    encoder, reading, convention, method, options = choose_reading()
+    checkpoints = choose_tasks(encoder, reading)
     if not checkpoints:
         st.info("Choose at least one task to merge.", icon=":material/info:")
         st.stop()
-    choice = merging.choose(*chosen, checkpoints)
-    sample = wait_for(
-        merging.sample(choice, visitor()), "Reading the task vectors on each test sample"
-    )
+    choice = merging.choose(encoder, reading, convention, checkpoints, method, options)
+    what = "Merging, and reading the direction" if method else "Reading the task vectors"
+    sample = wait_for(merging.sample(choice, visitor()), f"{what} on each test sample")
     panel(choice, sample)

@@ -20,6 +20,13 @@ def number(text: str) -> float | None:
     return min(HIGHEST, max(LOWEST, value)) if math.isfinite(value) else None
 
 
+def within(value: object, low: float, high: float, usual: float) -> float:
+    """Keep a number inside its range; the usual one where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return usual
+    return min(high, max(low, value))
+
+
 def numbers(text: str, low: float, high: float, count: int = 2) -> tuple[float, ...]:
     """Read so many finite numbers, clipped; none where they are malformed."""
     try:

@@ -37,7 +37,7 @@ class AlphaWidget {
   receive(component) {
     this.component = component;
     const { header, length } = readHeader(component.data);
-    const shape = JSON.stringify([header.sliders, header.tasks.map((task) => [task.name, task.title, task.control])]);
+    const shape = JSON.stringify([header.sliders, header.direction, header.span, header.tasks.map((task) => [task.name, task.title, task.control])]);
     if (shape !== this.shape) this.build(header, shape);
     this.header = header;
     this.adoptAlphas(header);
@@ -91,7 +91,8 @@ class AlphaWidget {
     const input = (source) => () => {
       const alpha = Number(source.value);
       if (source.value === "" || !Number.isFinite(alpha)) return;
-      set(Math.min(2, Math.max(-1, alpha)));
+      const [low, high] = this.header.span;
+      set(Math.min(high, Math.max(low, alpha)));
       this.committed = false;
       this.schedule();
     };
@@ -204,9 +205,10 @@ class AlphaWidget {
 
   showSliders() {
     const { master, rows } = this.view;
-    for (const row of rows) if (row.slider >= 0) updateSlider(row, this.alphas[row.slider]);
+    const { span } = this.header;
+    for (const row of rows) if (row.slider >= 0) updateSlider(row, this.alphas[row.slider], span);
     const equal = this.alphas.every((alpha) => alpha === this.alphas[0]);
-    updateSlider(master, this.alphas.reduce((sum, alpha) => sum + alpha, 0) / this.alphas.length);
+    updateSlider(master, this.alphas.reduce((sum, alpha) => sum + alpha, 0) / this.alphas.length, span);
     master.mixed.hidden = equal;
     master.node.classList.toggle("differing", !equal);
   }
@@ -264,12 +266,14 @@ class AlphaWidget {
   /** What changes with the payload and not with the sliders. */
   describe() {
     const { buttons, formula, tiles, plots, pins } = this.view;
-    const { presets, convention, sliders, reading } = this.header;
+    const { presets, convention, sliders, reading, direction } = this.header;
     for (const [name, button] of [["shared", buttons.shared], ["each", buttons.each]]) {
       button.disabled = !presets[name].alphas;
       button.title = presets[name].alphas ? "Set the sliders to the alphas chosen on validation" : presets[name].why;
     }
-    setText(formula, `${READINGS[reading]} · θ = θ₀ + ${convention === "mean" ? `1/${sliders.length} ` : ""}Σ αₜ τₜ (${convention})`);
+    const sum = `${convention === "mean" ? `1/${sliders.length} ` : ""}Σ αₜ τₜ (${convention})`;
+    setText(formula, `${READINGS[reading]} · θ = θ₀ + ${direction ? `α τ (${direction})` : sum}`);
+    for (const row of this.view.rows) if (row.slider < 0 && row.task >= 0) describeFiller(row, this.tasks[row.task]);
     const mean = (key) => meanOver(this.tasks, (task) => task[key]);
     this.means = { zeroshot: mean("zeroshot"), single: mean("single") };
     setText(tiles.absolute.note, `zero-shot ${percent(this.means.zeroshot)}, own alone ${percent(this.means.single)}`);

@@ -32,6 +32,7 @@ class EvaluatedTask:
             for the non-linear reading of a task that has a slider; derived otherwise.
         pictures: uint8 RGB, shape (K, 32, 32, 3), examples to watch.
         picture_indices: Which of the N images they are, shape (K,).
+        note: What stands in the place of a slider, where the task has none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class EvaluatedTask:
     single_accuracy: float | None = None
     pictures: np.ndarray | None = None
     picture_indices: np.ndarray | None = None
+    note: str = ""
 
 
 def check_options(

@@ -44,6 +44,8 @@ def pack(
     best_per_task: Preset = Preset(),
     pinned: Sequence[Mapping] = (),
     full: Mapping | None = None,
+    direction: str | None = None,
+    span: tuple[float, float] = (LOWEST, HIGHEST),
 ) -> bytes:
     """Pack everything the widget shows into one buffer.
 
@@ -65,10 +67,14 @@ def pack(
         best_shared: The button "Best shared".
         best_per_task: The button "Best per task".
         pinned: Settings kept, at most a handful: {"name", "alphas": {slider: alpha}, "metrics":
-            {"absolute", "normalized", "control", "tasks": {task: accuracy}}}, fractions.
+            {"absolute", "normalized", "control", "tasks": {task: accuracy}}}, fractions. Alphas
+            of None: it is compared with, but no sliders here can be set to it; "note" says why.
         full: Exact accuracies on the whole split: {"n": images a task, "alphas": {slider: alpha},
             "tasks": {task: accuracy}, "absolute", "normalized", "control"}; shown only while the
             sliders stand at its alphas.
+        direction: What the only slider moves along, where a method made one direction of all task
+            vectors; None for a slider a task vector.
+        span: Lowest and highest alpha of the sliders.
 
     Returns:
         The buffer for :func:`app.components.alpha.alpha_widget`.
@@ -79,6 +85,8 @@ def pack(
     """
     names = tuple(sliders)
     check_options(tasks, names, reading, convention, anchor)
+    if direction is not None and len(names) != 1:
+        raise ValueError(f"got {len(names)} sliders for one direction, expected a single one")
     for task in tasks:
         check_task(task, len(names), reading, task.name in sliders)
     arrays = Arrays()
@@ -89,6 +97,8 @@ def pack(
         "split": split,
         "revision": int(revision),
         "sliders": [{"name": name, "title": title} for name, title in sliders.items()],
+        "direction": direction,
+        "span": [float(limit) for limit in span],
         "alphas": _alphas("alphas", alphas, names),
         "anchor": None if anchor is None else _alphas("anchor", anchor, names),
         "tasks": [_task_header(task, arrays) for task in tasks],
@@ -163,6 +173,7 @@ def _task_header(task: EvaluatedTask, arrays: Arrays) -> dict:
         "scores": arrays.add(np.asarray(task.scores), "f4"),
         "zeroshot": None if zeroshot is None else arrays.add(np.asarray(zeroshot), "u2"),
         "single": None if single is None else float(single),
+        "note": task.note,
         "pictures": None if pictures is None else arrays.add(np.asarray(pictures), "u1"),
         "picture_indices": []
         if task.picture_indices is None
@@ -193,8 +204,13 @@ def _preset(what: str, preset: Preset, names: Sequence[str]) -> dict:
 
 def _pinned(pin: Mapping, names: Sequence[str]) -> dict:
     """Return a pinned setting's part of the header."""
-    alphas = _alphas(f"pinned {pin['name']}", pin["alphas"], names)
-    return {"name": str(pin["name"]), "alphas": alphas, "metrics": _plain(pin["metrics"])}
+    held = pin["alphas"]
+    return {
+        "name": str(pin["name"]),
+        "alphas": None if held is None else _alphas(f"pinned {pin['name']}", held, names),
+        "metrics": _plain(pin["metrics"]),
+        "note": str(pin.get("note", "")),
+    }
 
 
 def _full(full: Mapping, names: Sequence[str]) -> dict:

@@ -19,7 +19,7 @@ function drawPins(section, header, actions) {
 function pinRows(header) {
   const metric = (key) => (metrics) => metrics[key] ?? null;
   const rows = [
-    { title: "Mean accuracy", kind: "mean", slider: -1, value: metric("absolute") },
+    { title: "Mean accuracy", kind: "mean", slider: header.direction ? 0 : -1, value: metric("absolute") },
     { title: "Normalised", kind: "mean", slider: -1, value: metric("normalized") },
   ];
   for (const task of header.tasks) {
@@ -35,16 +35,17 @@ function pinRow(row, pinned, live) {
   const pins = pinned.map((pin) => ({ held: row.value(pin.metrics), delta: el("td", { class: "delta" }), pin }));
   live.push({ row, now, alpha, pins });
   const cells = pins.flatMap(({ held, delta, pin }) => [
-    el("td", {}, percent(held), el("small", {}, row.slider < 0 ? "" : `α ${decimal(pin.alphas[row.slider])}`)),
+    el("td", {}, percent(held), el("small", {}, row.slider < 0 || !pin.alphas ? "" : `α ${decimal(pin.alphas[row.slider])}`)),
     delta,
   ]);
   return el("tr", { class: row.kind }, el("th", { scope: "row" }, row.title), el("td", { class: "now" }, now, alpha), ...cells);
 }
 
 function pinHead(pin, i, actions) {
-  const restore = el("button", { type: "button", class: "link", title: "Set the sliders to this setting", "data-testid": `restore-${i}`, onclick: () => actions.restore(pin) }, pin.name);
+  const title = pin.alphas ? "Set the sliders to this setting" : `${pin.note}: the sliders here cannot be set to it`;
+  const restore = el("button", { type: "button", class: "link", title, disabled: !pin.alphas, "data-testid": `restore-${i}`, onclick: () => actions.restore(pin) }, pin.name);
   const remove = el("button", { type: "button", class: "link", "aria-label": `Remove ${pin.name}`, title: "Remove", "data-testid": `unpin-${i}`, onclick: () => actions.remove(pin) }, "×");
-  return el("th", { scope: "col", colspan: 2, class: "pin" }, restore, " ", remove);
+  return el("th", { scope: "col", colspan: 2, class: "pin" }, restore, " ", remove, el("small", {}, pin.note));
 }
 
 /** The column "Now", its alphas, and its distance from every pinned setting. */

@@ -7,10 +7,10 @@ const CIVIDIS = ["00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a5
 const LABEL_WIDTH = 92; // of the class names left of the confusion matrix, pixels
 const PICTURE_SIDE = 32;
 
-function buildPlots() {
+function buildPlots({ direction }) {
   const caption = (text, testid) => el("h4", testid ? { "data-testid": testid } : {}, text);
   const curve = { svg: svg("svg", { viewBox: `0 0 ${CURVE.width} ${CURVE.height}`, role: "img", "data-testid": "curve" }), legend: el("div", { class: "legend" }) };
-  curve.node = el("section", { class: "curve" }, caption("Accuracy against a shared alpha"), curve.svg, curve.legend);
+  curve.node = el("section", { class: "curve" }, caption(direction ? `Accuracy against alpha: ${direction}` : "Accuracy against a shared alpha"), curve.svg, curve.legend);
   const confusion = { title: caption("", "confusion-title"), canvas: el("canvas", { role: "img", "data-testid": "confusion" }), note: el("div", { class: "note" }) };
   const key = el("div", { class: "key note" }, "rows true, columns predicted", el("span", { class: "ramp" }, "0"), el("i", { style: `background: linear-gradient(to right, ${CIVIDIS.map((_, i) => cividis(i / (CIVIDIS.length - 1))).join(", ")})` }), el("span", {}, "100 % of the row"));
   confusion.node = el("section", { class: "confusion" }, confusion.title, confusion.canvas, key, confusion.note);
@@ -23,7 +23,7 @@ function buildPlots() {
 
 /** Scales of the plot: alpha as validated (padded), accuracy from 0 to 100 % or the next ten. */
 function curveScales(header) {
-  const alphas = header.curve.length ? header.curve.map((point) => point.alpha) : [0, 1];
+  const alphas = header.curve.length ? header.curve.map((point) => point.alpha) : header.direction ? header.span : [0, 1];
   const low = Math.min(...alphas), high = Math.max(...alphas);
   const best = Math.max(1, ...header.curve.map((point) => point.normalized));
   const top = Math.ceil(best * 10 - 1e-9) / 10;
@@ -49,7 +49,7 @@ function drawCurve(plot, header) {
     const alpha = low + ((high - low) * i) / 4;
     parts.push(svg("text", { class: "tick", x: x(alpha), y: CURVE.height - 14, "text-anchor": "middle" }, String(+alpha.toFixed(2)).replace("-", "−")));
   }
-  parts.push(svg("text", { class: "tick", x: (x(low) + x(high)) / 2, y: CURVE.height - 1, "text-anchor": "middle" }, "alpha, the same for all"));
+  parts.push(svg("text", { class: "tick", x: (x(low) + x(high)) / 2, y: CURVE.height - 1, "text-anchor": "middle" }, header.direction ? "alpha of the direction" : "alpha, the same for all"));
   if (header.chosen !== null) {
     const at = x(header.chosen);
     parts.push(svg("line", { class: "chosen", x1: at, x2: at, y1: y(0), y2: y(top) }));

@@ -8,14 +8,16 @@ const READINGS = {
 
 /** Rows in order: one a slider (with its task if it is evaluated), then tasks without a slider. */
 function rowsOf(header) {
-  const rows = header.sliders.map((slider, t) => ({
+  // a merged direction's only slider is the first row's
+  const sliders = header.direction ? [] : header.sliders;
+  const rows = sliders.map((slider, t) => ({
     slider: t,
     task: header.tasks.findIndex((task) => task.name === slider.name),
     title: slider.title,
     name: slider.name,
   }));
   header.tasks.forEach((task, e) => {
-    if (!header.sliders.some((slider) => slider.name === task.name)) {
+    if (!sliders.some((slider) => slider.name === task.name)) {
       rows.push({ slider: -1, task: e, title: task.title, name: task.name, control: task.control });
     }
   });
@@ -23,11 +25,12 @@ function rowsOf(header) {
 }
 
 /** A slider with its number box; `label` names both for a screen reader. */
-function buildSlider(label, testid) {
-  const shared = { min: "-1", max: "2", step: "0.01", value: "0" };
+function buildSlider(label, testid, [low, high]) {
+  const shared = { min: String(low), max: String(high), step: "0.01", value: "0" };
+  const at = (alpha) => (alpha - low) / (high - low);
   const range = el("input", { type: "range", ...shared, "aria-label": `alpha of ${label}`, "data-testid": `range-${testid}` });
   const number = el("input", { type: "number", ...shared, inputmode: "decimal", "aria-label": `alpha of ${label}, number`, "data-testid": `number-${testid}` });
-  return { range, number, rangeBox: el("div", { class: "range" }, range) };
+  return { range, number, rangeBox: el("div", { class: "range", style: `--origin:${at(0)};--one:${at(1)}` }, range) };
 }
 
 /** A bar with its interval and the two marks. */
@@ -43,11 +46,11 @@ function buildBar(testid) {
   return { bar, value, ...parts };
 }
 
-function buildRow(row) {
+function buildRow(row, span) {
   const bar = row.task >= 0 ? buildBar(row.name) : null;
-  const slider = row.slider >= 0 ? buildSlider(row.title, row.name) : null;
+  const slider = row.slider >= 0 ? buildSlider(row.title, row.name, span) : null;
   const name = el("button", { class: "name", type: "button", "data-testid": `task-${row.name}`, "aria-pressed": "false", disabled: row.task < 0 }, row.title);
-  const filler = el("div", { class: "range empty" }, row.control ? "control task" : "");
+  const filler = el("div", { class: "range empty" });
   const node = el(
     "div",
     { class: `row${row.control ? " control" : ""}`, "data-testid": `row-${row.name}` },
@@ -57,24 +60,31 @@ function buildRow(row) {
     bar ? bar.bar : el("div"),
     bar ? bar.value : el("div"),
   );
-  return { ...row, node, nameButton: name, ...(slider ?? {}), ...(bar ?? {}) };
+  return { ...row, node, filler, nameButton: name, ...(slider ?? {}), ...(bar ?? {}) };
 }
 
-function buildMaster() {
-  const slider = buildSlider("all task vectors", "all");
+/** What stands in the place of a slider. */
+function describeFiller(row, task) {
+  setText(row.filler, row.control ? "control task" : task.note);
+  row.filler.title = row.control || !task.note ? "" : "Between this task's own vector and the merged direction";
+}
+
+function buildMaster({ direction, span }) {
+  const slider = buildSlider(direction ?? "all task vectors", "all", span);
   const bar = buildBar("all");
   const mixed = el("span", { class: "mixed", hidden: true, title: "The sliders differ: this is their mean. Moving it sets them all." }, "mixed");
-  const node = el("div", { class: "row master" }, el("div", { class: "name" }, "All ", mixed), slider.rangeBox, slider.number, bar.bar, bar.value);
+  const node = el("div", { class: "row master" }, el("div", { class: "name", title: direction ?? "" }, direction ?? "All ", mixed), slider.rangeBox, slider.number, bar.bar, bar.value);
   return { node, mixed, ...slider, ...bar };
 }
 
-function buildAxisRow() {
-  const ticks = [-1, 0, 1, 2].map((alpha) => el("span", { style: `--at:${(alpha + 1) / 3}` }, String(alpha).replace("-", "−")));
+function buildAxisRow({ direction, span: [low, high] }) {
+  const whole = Array.from({ length: Math.floor(high) - Math.ceil(low) + 1 }, (_, i) => Math.ceil(low) + i);
+  const ticks = whole.map((alpha) => el("span", { style: `--at:${(alpha - low) / (high - low)}` }, String(alpha).replace("-", "−")));
   const scale = [0, 50, 100].map((value) => el("span", { style: `--at:${value / 100}` }, `${value}`));
   return el(
     "div",
     { class: "row axis", "aria-hidden": "true" },
-    el("div", { class: "name" }, "Task vector"),
+    el("div", { class: "name" }, direction ? "Direction" : "Task vector"),
     el("div", { class: "ticks" }, ...ticks),
     el("div", { class: "head" }, "α"),
     el("div", { class: "scale" }, ...scale),
@@ -115,14 +125,16 @@ function buildButton(text, testid) {
 
 /** Everything, empty of numbers. `root` keeps only what is returned here. */
 function buildView(root, header) {
-  const rows = rowsOf(header).map(buildRow);
-  const master = buildMaster();
+  const { direction, span } = header;
+  const rows = rowsOf(header).map((row) => buildRow(row, span));
+  const master = buildMaster(header);
   const tiles = buildTiles(header.tasks.some((task) => task.control));
-  const buttons = { shared: buildButton("Best shared", "best-shared"), each: buildButton("Best per task", "best-per-task"), reset: buildButton("Reset", "reset"), pin: buildButton("Pin", "pin") };
+  const buttons = { shared: buildButton(direction ? "Best alpha" : "Best shared", "best-shared"), each: buildButton("Best per task", "best-per-task"), reset: buildButton("Reset", "reset"), pin: buildButton("Pin", "pin") };
+  buttons.each.hidden = Boolean(direction);
   const badge = el("div", { class: "badge", role: "status", "data-testid": "status" });
   const full = el("div", { class: "full", "data-testid": "full" });
   const formula = el("div", { class: "formula" });
-  const plots = buildPlots();
+  const plots = buildPlots(header);
   const pins = el("section", { class: "pins", "data-testid": "pins" });
   const tip = el("div", { class: "tip", hidden: true, role: "presentation" });
   root.replaceChildren(
@@ -131,7 +143,7 @@ function buildView(root, header) {
     el(
       "div",
       { class: "board" },
-      el("div", { class: "table" }, buildAxisRow(), master.node, ...rows.map((row) => row.node), buildLegend(), plots.pictures.node),
+      el("div", { class: "table" }, buildAxisRow(header), master.node, ...rows.map((row) => row.node), buildLegend(), plots.pictures.node),
       el("div", { class: "side" }, plots.curve.node, plots.confusion.node),
     ),
     pins,
@@ -158,10 +170,10 @@ function updateBar(parts, accuracy, zeroshot, single, interval) {
 }
 
 /** Show an alpha on a slider and its box, leaving alone the box being typed in. */
-function updateSlider(slider, alpha) {
+function updateSlider(slider, alpha, [low, high]) {
   const shown = alpha.toFixed(2).replace("-0.00", "0.00");
   if (Number(slider.range.value) !== Number(shown)) slider.range.value = shown;
   if (slider.number.value !== shown && slider.number.getRootNode().activeElement !== slider.number) slider.number.value = shown;
-  slider.rangeBox.style.setProperty("--at", ((alpha + 1) / 3).toFixed(4));
+  slider.rangeBox.style.setProperty("--at", ((alpha - low) / (high - low)).toFixed(4));
   slider.range.setAttribute("aria-valuetext", `alpha ${shown}`);
 }

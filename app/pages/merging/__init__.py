@@ -1,0 +1,1 @@
+"""Parts of the Merge page: methods, pinned settings, what can be taken away."""
