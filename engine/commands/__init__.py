@@ -20,6 +20,7 @@ GROUPS = {
     "merge": "exporting",
     "embed": "exporting",
     "ntk": "kernels",
+    "gradients": "gradienting",
     "import": "exchanging",
     "export": "exchanging",
     "jobs": "jobs",

@@ -3,7 +3,7 @@
 import argparse
 
 from engine.commands.arguments import OneSentenceParser
-from engine.commands.verbs import exchanges, listings, measures, options, trainings
+from engine.commands.verbs import exchanges, gradients, listings, measures, options, trainings
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,7 +18,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=options.PAPER,
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for declare in (*listings.VERBS, *trainings.VERBS, *measures.VERBS, *exchanges.VERBS):
+    for declare in (
+        *listings.VERBS,
+        *trainings.VERBS,
+        *measures.VERBS,
+        *gradients.VERBS,
+        *exchanges.VERBS,
+    ):
         declare(verbs)
     for name, verb in verbs.choices.items():
         if name != "jobs":

@@ -209,7 +209,8 @@ def _judged(found: dict) -> list[dict]:
             "slope_merge_error_corrected": (3.0, 0.15), "minibatch_slope": (2.0, 0.1)}  # fmt: skip
     below = {"one_step_ulps": 1.0, "telescoping_ulps": STEPS * ULPS,
              "merge_ulps": ULPS, "negation_ulps": ULPS,
-             "disjoint_error": 1000 * eps, "disjoint_xi": 0.0, "self_cosine_error": 1e-12}  # fmt: skip
+             "disjoint_error": 1000 * eps, "disjoint_xi": 0.0,
+             "self_cosine_error": 1e-12}  # fmt: skip
     rows = [
         (name, found[name], f"{centre:g} +- {width:g}", abs((found[name] or 0) - centre) <= width)
         for name, (centre, width) in near.items()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 LoadState = Callable[[str], tuple[dict[str, Tensor], dict] | None]
 SaveState = Callable[[str, Mapping[str, Tensor], Mapping[str, Any]], None]
+Progress = Callable[[str, int, int], None]
 
 
 class Pieces:
@@ -17,7 +18,7 @@ class Pieces:
         prefix: str = "gradients",
         load_state: LoadState | None = None,
         save_state: SaveState | None = None,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Begin, or go on.
 
@@ -25,11 +26,17 @@ class Pieces:
             prefix: Names the answer among all working states.
             load_state: As ``Store.load_state``; without it everything is computed anew.
             save_state: As ``Store.save_state``.
-            progress: Called as (name of the piece, done, total); may raise to stop.
+            progress: Called as (what is at work, done, total); may raise to stop.
         """
-        self.prefix, self.names = prefix, set()
+        self.prefix, self.label, self.names = prefix, "", set()
         self._load, self._save = load_state, save_state
         self._progress = progress
+
+    def part(self, label: str) -> "Pieces":
+        """Return the pieces of a part, with names of their own; all are among ``names``."""
+        child = Pieces(f"{self.prefix}-{label}", self._load, self._save, self._progress)
+        child.label, child.names = f"{self.label} {label}".strip(), self.names
+        return child
 
     def value(self, name: str, make: Callable[[], Any]) -> Any:
         """Return a plain value, from what is kept or made now and kept.
@@ -63,7 +70,7 @@ class Pieces:
     def told(self, name: str, done: int, total: int) -> None:
         """Tell how far a piece is."""
         if self._progress is not None:
-            self._progress(name, done, total)
+            self._progress(f"{self.label} {name}".strip(), done, total)
 
     def _name(self, name: str) -> str:
         """Return the full name of a piece, which is remembered."""
