@@ -90,7 +90,9 @@ def open_tasks(names: Sequence[str] | None) -> list[Task]:
     return tasks
 
 
-def find_checkpoint(store: Store, encoder: Encoder, task: Task, mode: str) -> Entry:
+def find_checkpoint(
+    store: Store, encoder: Encoder, task: Task, mode: str, seed: int | None = None
+) -> Entry:
     """Find the newest task vector of a task for a reading.
 
     Args:
@@ -98,6 +100,7 @@ def find_checkpoint(store: Store, encoder: Encoder, task: Task, mode: str) -> En
         encoder: Whose weights it must belong to, by digest.
         task: The task.
         mode: The reading: "nonlinear", "posthoc" or "linear".
+        seed: Trained with this seed; None for any.
 
     Returns:
         Its entry.
@@ -112,12 +115,14 @@ def find_checkpoint(store: Store, encoder: Encoder, task: Task, mode: str) -> En
         task=task.name,
         task_source=task.source,
         mode=trained,
+        **({} if seed is None else {"seed": seed}),
     )
     if not found:
         where = task.name if task.source == "miniature" else task.source
+        by, word = ("", "") if seed is None else (f" by seed {seed}", f" --seed {seed}")
         raise MissingDataError(
-            f"{encoder.name} has no {trained} task vector of {task.name}; make it with: "
-            f"python -m engine finetune --encoder {encoder.name} --mode {trained} --tasks {where}"
+            f"{encoder.name} has no {trained} task vector of {task.name}{by}; make it with: python "
+            f"-m engine finetune --encoder {encoder.name} --mode {trained} --tasks {where}{word}"
         )
     return found[0]
 

@@ -43,7 +43,7 @@ class _Asked:
         self.alphas: Tensor = axis(args.grid, args.range)
         self.encoder = open_encoder(args, self.store)
         self.entries: dict[str, Entry] = {
-            name: find_checkpoint(self.store, self.encoder, task, args.mode)
+            name: find_checkpoint(self.store, self.encoder, task, args.mode, args.seed)
             for name, task in self.tasks.items()
         }
         self.taus = read_taus(self.store, self.encoder, list(self.entries.values()))

@@ -25,9 +25,10 @@ from engine.evaluate import (
     wilson_interval,
 )
 from engine.evaluate import addition as run_addition
+from engine.exhibits.keys import addition_key
 from engine.merging import share
 from engine.provenance import provenance
-from engine.remembering import PROBE, question, remembered_responses, tau_digests
+from engine.remembering import PROBE, remembered_responses, tau_digests
 from engine.store import Entry, Store
 from engine.task_vectors import combine
 from engine.tasks import Split, Task, load_split, load_task
@@ -158,8 +159,8 @@ def addition(args: argparse.Namespace) -> Outcome:
     is maximised over alpha on validation; everything is then measured once on test.
 
     Args:
-        args: With ``encoder``, ``mode``, ``tasks``, ``convention``, ``method``, ``option``,
-            ``limit``, ``force``, ``device``, ``threads`` and ``cache``.
+        args: With ``encoder``, ``mode``, ``tasks``, ``seed``, ``convention``, ``method``,
+            ``option``, ``limit``, ``force``, ``device``, ``threads`` and ``cache``.
 
     Returns:
         The keys of ``ANSWER``, then what made them.
@@ -172,13 +173,14 @@ def addition(args: argparse.Namespace) -> Outcome:
     tasks = {task.name: task for task in open_tasks(args.tasks)}
     encoder = open_encoder(args, store)
     entries = {
-        name: find_checkpoint(store, encoder, task, args.mode) for name, task in tasks.items()
+        name: find_checkpoint(store, encoder, task, args.mode, args.seed)
+        for name, task in tasks.items()
     }
 
     def load(task: Task, split: str, limit: int | None = args.limit) -> Split:
         return load_split(task, split, encoder.image_size, store, limit=limit)
 
-    key = question(
+    key = addition_key(
         encoder,
         entries,
         tasks,
@@ -186,11 +188,8 @@ def addition(args: argparse.Namespace) -> Outcome:
         mode=args.mode,
         convention=args.convention,
         limit=args.limit,
-        **(
-            {"method": args.method, "options": options, "alphas": list(FARTHER)}
-            if args.method
-            else {}
-        ),
+        method=args.method,
+        options=options,
     )
     kept = store.find("result", what="addition", key=key)
     if kept and not args.force:

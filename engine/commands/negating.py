@@ -15,7 +15,8 @@ from engine.commands.stopping import counter
 from engine.encoders import Encoder
 from engine.errors import UsageError
 from engine.evaluate import negation as run_negation
-from engine.remembering import PROBE, question, remembered_responses, tau_digests
+from engine.exhibits.keys import negation_key
+from engine.remembering import PROBE, remembered_responses, tau_digests
 from engine.store import Entry, Store
 from engine.tasks import Split, Task, load_split, load_task
 
@@ -39,8 +40,8 @@ def negation(args: argparse.Namespace) -> Outcome:
     on validation for each task; everything is then measured once on test.
 
     Args:
-        args: With ``encoder``, ``mode``, ``tasks``, ``control``, ``keep``, ``limit``, ``force``,
-            ``device``, ``threads`` and ``cache``.
+        args: With ``encoder``, ``mode``, ``tasks``, ``seed``, ``control``, ``keep``, ``limit``,
+            ``force``, ``device``, ``threads`` and ``cache``.
 
     Returns:
         The keys of ``ANSWER``, then what made them.
@@ -62,22 +63,30 @@ def negation(args: argparse.Namespace) -> Outcome:
         )
     encoder = open_encoder(args, store)
     entries = {
-        name: find_checkpoint(store, encoder, task, args.mode) for name, task in tasks.items()
+        name: find_checkpoint(store, encoder, task, args.mode, args.seed)
+        for name, task in tasks.items()
     }
 
     def load(task: Task, split: str, limit: int | None = args.limit) -> Split:
         return load_split(task, split, encoder.image_size, store, limit=limit)
 
-    asked = {"what": "negation", "mode": args.mode, "keep": args.keep, "limit": args.limit}
+    asked = {"mode": args.mode, "keep": args.keep, "limit": args.limit}
     everything = {**tasks, control.name: control}
-    key = question(
+    key = negation_key(
         encoder, entries, everything, lambda task, split: load(task, split, PROBE), **asked
     )
     kept = store.find("result", what="negation", key=key)
     if kept and not args.force:
         return _answered(kept[0].meta["record"], list(tasks))
     record = _measured(args, store, encoder, tasks, control, entries, load)
-    meta = {**asked, "key": key, "encoder": encoder.name, "taus": record["taus"], "record": record}
+    meta = {
+        "what": "negation",
+        **asked,
+        "key": key,
+        "encoder": encoder.name,
+        "taus": record["taus"],
+        "record": record,
+    }
     store.put("result", {}, meta)
     return _answered(record, list(tasks))
 

@@ -42,6 +42,7 @@ def _addition(verbs) -> None:
     )
     options.encoder(verb)
     options.mode(verb)
+    options.seed(verb)
     options.tasks(verb)
     options.merging(verb)
     options.method(verb)
@@ -62,6 +63,7 @@ def _negation(verbs) -> None:
     )
     options.encoder(verb)
     options.mode(verb)
+    options.seed(verb)
     options.tasks(verb)
     verb.add_argument(
         "--control", default="objects", metavar="T", help="task to keep (default: objects)"
@@ -93,6 +95,7 @@ def _disentanglement(verbs) -> None:
         verb, "none: a map needs two; --all-pairs, --matrix, --diagonal: the miniature's eight"
     )
     options.mode(verb)
+    options.seed(verb)
     verb.add_argument("--grid", type=positive, default=20, metavar="G", help="alphas (default: 20)")
     verb.add_argument(
         "--range", type=finite, default=3.0, metavar="R", help="alphas from -R to R (default: 3)"

@@ -89,6 +89,13 @@ def mode(verb: argparse.ArgumentParser, modes: Sequence[str] = MODES) -> None:
     )
 
 
+def seed(verb: argparse.ArgumentParser) -> None:
+    """Add which task vectors, where some were trained with several seeds."""
+    verb.add_argument(
+        "--seed", type=int, metavar="N", help="of the fine-tunes (default: each task's newest)"
+    )
+
+
 def merging(verb: argparse.ArgumentParser) -> None:
     """Add the convention of a sum of task vectors."""
     verb.add_argument(
