@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from engine.commands import GROUPS, call
+from engine.commands.listening import listen
 from engine.commands.parser import build_parser
 from engine.errors import EngineError
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError: One without a file's name: not a user's mistake.
     """
     args = build_parser().parse_args(argv)
+    listen()
     try:
         # whatever a library prints belongs to the error stream: standard output is the answer
         with contextlib.redirect_stdout(sys.stderr):

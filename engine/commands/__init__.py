@@ -10,6 +10,7 @@ from collections.abc import Sequence
 GROUPS = {
     "encoders": "listing",
     "tasks": "listing",
+    "fetch": "fetching",
     "checkpoints": "listing",
     "pretrain": "pretraining",
     "finetune": "finetuning",

@@ -6,7 +6,7 @@ from engine.commands.choices import open_store, open_tasks
 from engine.commands.printing import Outcome, megabytes, percent, table
 from engine.encoders import encoder_names, load_encoder
 from engine.store import Entry
-from engine.tasks import CONTROL, TASKS, describe
+from engine.tasks import CONTROL, TASKS, describe, hub, registry
 
 FOOTNOTE = """
 
@@ -57,14 +57,15 @@ def encoders(args: argparse.Namespace) -> Outcome:
 
 
 def tasks(args: argparse.Namespace) -> Outcome:
-    """Show the miniature's tasks and those at the paths given.
+    """Show the miniature's tasks, those named, and which known data sets of the hub are here.
 
     Args:
-        args: With ``paths``.
+        args: With ``paths``, whatever ``load_task`` takes.
 
     Returns:
-        ``{"tasks": [{name, title, description, source, control, classes, templates, counts,
-        rules}]}``; ``counts`` are of train, validation and test.
+        ``{"tasks": [{name, title, description, source, warning, control, classes, templates,
+        counts, rules}], "known": [{name, hub, config, here, warning}]}``; ``counts`` are of train,
+        validation and test.
     """
     rows = [
         {**describe(task), "control": task.name == CONTROL and task.source == "miniature"}
@@ -83,7 +84,23 @@ def tasks(args: argparse.Namespace) -> Outcome:
             for row in rows
         ],
     )
-    return Outcome({"tasks": rows}, text)
+    known = [_known(registry.known(name)) for name in registry.NAMES]
+    here = [row["name"] for row in known if row["here"]]
+    absent = [row["name"] for row in known if not row["here"]]
+    if here:
+        text += f"\n\nof the hub's data sets, here: {', '.join(here)}"
+    if absent:
+        text += (
+            f"\n\nknown data sets of the hub that are not here: {', '.join(absent)}"
+            f"\nbring one, where there is a network, with: python -m engine fetch {absent[0]}"
+        )
+    return Outcome({"tasks": rows, "known": known}, text)
+
+
+def _known(known: registry.Known) -> dict:
+    """Return what a list shows of a known data set."""
+    shown = {key: getattr(known, key) for key in ("name", "hub", "config", "warning")}
+    return {**shown, "here": hub.is_here(known)}
 
 
 def checkpoints(args: argparse.Namespace) -> Outcome:

@@ -3,7 +3,7 @@
 import argparse
 
 from engine.commands.arguments import OneSentenceParser
-from engine.commands.verbs import exchanges, gradients, listings, measures, options, trainings
+from engine.commands.verbs import data, exchanges, gradients, listings, measures, options, trainings
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for declare in (
         *listings.VERBS,
+        *data.VERBS,
         *trainings.VERBS,
         *measures.VERBS,
         *gradients.VERBS,

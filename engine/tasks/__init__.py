@@ -1,8 +1,10 @@
 """Tasks: the miniature's, the hub's and the user's own; their splits, class names and prompts."""
 
 import dataclasses
+import functools
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ from torch import Tensor
 from engine.errors import MissingDataError, UsageError
 from engine.store import Store, digest_tensors
 from engine.tasks import division, files, hub, miniature, pixels, registry
-from engine.tasks.decoding import Pictures, decoded
+from engine.tasks.decoding import Pictures, decoded, shared_pictures
 from engine.tasks.words import words
 
+_log = logging.getLogger(__name__)
 CONTROL = "objects"
 TASKS: tuple[str, ...] = tuple(n for n in miniature.family_names() if n != CONTROL)
 SPLITS = ("train", "validation", "test")
@@ -106,6 +109,8 @@ def load_task(name_or_path: str) -> Task:
     if known is not None:
         found = hub.scan(known)
         said = known.words(found.labels, found.count)
+        if known.warning:
+            _warn(known.name, known.warning)
         return Task(
             known.name,
             said.title,
@@ -129,6 +134,12 @@ def load_task(name_or_path: str) -> Task:
     said = words(root, found.labels, found.count)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", root.name).strip("_.") or "task"
     return Task(name, said.title, said.classnames, said.templates, str(root), said.description)
+
+
+@functools.lru_cache(maxsize=64)
+def _warn(name: str, warning: str) -> None:
+    """Tell what is known to be wrong with a task's data, once a process."""
+    _log.warning("%s: %s", name, warning)
 
 
 def find_known(name: str) -> registry.Known | None:
@@ -238,6 +249,21 @@ def describe(task: Task) -> dict[str, Any]:
         "counts": {split: len(rows) for split, (rows, _) in chosen.items()},
         "rules": {split: rule for split, (_, rule) in chosen.items()},
     }
+
+
+def leaked(task: Task) -> int:
+    """Count the test images whose encoded bytes occur among the training images too.
+
+    Args:
+        task: What ``load_task`` returned; every image of it is read, none decoded.
+
+    Returns:
+        How many; a lower bound, for an image that was encoded again is not found.
+    """
+    if task.source == "miniature":
+        return 0
+    found = _rescan(task)
+    return 0 if "test" not in found.parts else shared_pictures(found, task.name, task.source)
 
 
 def _miniature_rows(split: str) -> tuple[np.ndarray, str]:

@@ -1,5 +1,9 @@
 """Encoded pictures of a data set into a bank of decoded ones, piece by piece."""
 
+import hashlib
+import logging
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,7 @@ from engine.errors import CheckpointError
 from engine.tasks import files, pixels
 from engine.tasks.layout import Files
 
+_log = logging.getLogger(__name__)
 PIECE = 1024  # pictures decoded at a time, and lost at most when a run is stopped
 
 
@@ -86,7 +91,8 @@ def decoded(
         size: S, pixels a side.
         home: The store's.
         made_by: What the pictures are made from, plain values: the bank's identity.
-        progress: ``progress(done, total)`` after each piece; to stop, raise in it.
+        progress: ``progress(done, total)`` after each piece; to stop, raise in it. By default
+            the engine's log tells of it.
 
     Returns:
         The bank, with ``len(rows)`` rows or more.
@@ -103,6 +109,7 @@ def decoded(
             return bank
         bank.check_room(len(rows) - done)
         with files.scratch_folder(home) as scratch:
+            progress = progress or _telling(f"decoding {pictures.name} {pictures.part}", done)
             _fill(bank, pictures, rows, done, pictures.opened(Path(scratch)), progress)
     return bank
 
@@ -113,7 +120,7 @@ def _fill(
     rows: np.ndarray,
     done: int,
     opened: Any,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Decode from a row on to the last."""
     where = f"{pictures.name} {pictures.part}"
@@ -124,5 +131,47 @@ def _fill(
         )
         bank.append(images.numpy())
         done += len(piece)
-        if progress is not None:
-            progress(done, len(rows))
+        progress(done, len(rows))
+
+
+def shared_pictures(found: Files, name: str, source: str) -> int:
+    """Count the pictures of test whose bytes are those of a picture of train.
+
+    Args:
+        found: A data set with both parts.
+        name: The task's, for messages.
+        source: The task's, for messages.
+
+    Returns:
+        How many.
+
+    Raises:
+        CheckpointError: If files are damaged.
+    """
+    digests: dict[str, list[bytes]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in ("train", "test"):
+            pictures = Pictures(found, part, name, source)
+            opened = pictures.opened(Path(scratch))
+            total = len(found.parts[part].labels)
+            digests[part] = [
+                hashlib.sha256(data).digest()
+                for start in range(0, total, PIECE)
+                for _, data in pictures.fetch(opened, range(start, min(start + PIECE, total)))
+            ]
+    trained = set(digests["train"])
+    return sum(digest in trained for digest in digests["test"])
+
+
+def _telling(what: str, before: int, every: float = 2.0) -> Callable[[int, int], None]:
+    """Return a progress callback that logs every few seconds, with the rate."""
+    began = spoken = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal spoken
+        now = time.monotonic()
+        if now - spoken >= every:
+            spoken, rate = now, (done - before) / (now - began)
+            _log.info("%s: %s of %s pictures, %.0f a second", what, f"{done:,}", f"{total:,}", rate)
+
+    return tell

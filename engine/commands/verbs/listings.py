@@ -20,11 +20,16 @@ def _tasks(verbs) -> None:
     verb = options.declare(
         verbs,
         "tasks",
-        "list the tasks: classes, images, templates",
+        "list the tasks: classes, images, templates; and the data sets of the hub that are here",
         "A task is the support D_t and the distribution mu_t on it of Eq. 1 and Eq. 7.",
-        "tasks ~/pictures/birds",
+        "tasks ~/pictures/birds eurosat",
     )
-    verb.add_argument("paths", nargs="*", metavar="PATH", help="tasks of your own, shown as well")
+    verb.add_argument(
+        "paths",
+        nargs="*",
+        metavar="T",
+        help="also these: folders or task files of your own, eurosat and such, hub:owner/name",
+    )
 
 
 def _checkpoints(verbs) -> None:
