@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from engine.commands import sharding
 from engine.commands.choices import find_checkpoint, open_encoder, open_store, open_tasks, read_taus
-from engine.commands.printing import Outcome, paced, table
-from engine.commands.stopping import stoppable
+from engine.commands.printing import Outcome, table
+from engine.commands.stopping import counter, stoppable
 from engine.disentanglement import (
     Diagonal,
     PairMatrix,
@@ -24,6 +25,7 @@ from engine.disentanglement import (
 )
 from engine.disentanglement.passes import check_pair, check_split
 from engine.errors import UsageError
+from engine.jobs import reporting
 from engine.provenance import provenance
 from engine.remembering import remembered_responses, tau_digests
 from engine.responses import Responses, responses
@@ -79,15 +81,17 @@ def disentanglement(args: argparse.Namespace) -> Outcome:
               f(x; \theta_0 + \alpha_t \tau_t),
               f(x; \theta_0 + \alpha_1 \tau_1 + \alpha_2 \tau_2) \right) \right]
 
-    A non-linear map is kept, and goes on where it was stopped.
+    A non-linear map is kept, and goes on where it was stopped; several processes may compute a
+    share of its cells each.
 
     Args:
         args: With ``encoder``, ``tasks``, ``mode``, ``grid``, ``range``, ``distance``,
             ``images``, ``all_pairs``, ``matrix``, ``diagonal``, ``alpha``, ``precision``,
-            ``force``, ``device``, ``threads`` and ``cache``.
+            ``shards``, ``shard``, ``force``, ``device``, ``threads`` and ``cache``.
 
     Returns:
-        A map as ``XiMap.to_json`` gives it, several under "maps", a matrix or a diagonal.
+        A map as ``XiMap.to_json`` gives it, several under "maps", a matrix or a diagonal; of a
+        share ``{"shard", "shards", "cells"}``.
 
     Raises:
         UsageError: If the options contradict each other or a map is not asked of two tasks.
@@ -103,6 +107,8 @@ def disentanglement(args: argparse.Namespace) -> Outcome:
         if args.diagonal:
             return _told_diagonal(asked, _diagonal(asked, check))
         found = _maps(asked, check)
+    if args.shard is not None and args.shards > 1:
+        return _told_share(args, found)
     records = [{**item.to_json(), **provenance()} for item in found]
     record = {"maps": records} if args.all_pairs else records[0]
     text = "\n\n".join(_told_map(item) for item in found)
@@ -132,6 +138,7 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UsageError(f"{many[0]} knows the distance error alone; leave --distance out")
     if args.alpha is not None and not args.matrix:
         raise UsageError("--alpha belongs to --matrix; maps take --grid and --range")
+    sharding.check(args)
 
 
 def _maps(asked: _Asked, check: Callable[[], None]) -> list[XiMap]:
@@ -139,7 +146,7 @@ def _maps(asked: _Asked, check: Callable[[], None]) -> list[XiMap]:
     every = itertools.combinations(asked.tasks, 2)
     pairs = list(every) if asked.args.all_pairs else [tuple(asked.tasks)]
     if asked.args.mode == "nonlinear":
-        return [_nonlinear(asked, pair, check) for pair in pairs]
+        return _nonlinear_maps(asked, pairs, check)
     splits, norms = asked.test(), {}
     readings = _readings(asked, splits, check)
     scores = {name: reading.scores() for name, reading in readings.items()}
@@ -168,14 +175,29 @@ def _maps(asked: _Asked, check: Callable[[], None]) -> list[XiMap]:
     return found
 
 
-def _nonlinear(asked: _Asked, pair: tuple[str, ...], check: Callable[[], None]) -> XiMap:
-    """Return the kept map of a pair, or compute it."""
-    speak, args = paced(), asked.args
+def _nonlinear_maps(
+    asked: _Asked, pairs: list[tuple[str, ...]], check: Callable[[], None]
+) -> list[XiMap]:
+    """Return the kept maps of pairs, or compute them; a job tells of those that it computes."""
+    found, parts = [], len(pairs)
+    for pair in pairs:
+        reporting.parts(parts)
+        tell, told = counter(" and ".join(pair), "cells", check), []
 
-    def progress(_: XiMap, done: int, total: int) -> None:
-        speak(f"{' and '.join(pair)}: {done} of {total} cells", done == total)
-        check()
+        def progress(_: XiMap, done: int, total: int, tell=tell, told=told) -> None:
+            told.append(done)
+            tell(done, total)
 
+        found.append(_nonlinear(asked, pair, progress))
+        parts -= not told  # it was kept
+    return found
+
+
+def _nonlinear(
+    asked: _Asked, pair: tuple[str, ...], progress: Callable[[XiMap, int, int], None]
+) -> XiMap:
+    """Return the kept map of a pair, or compute it, or a share of its cells."""
+    args = asked.args
     return remembered_map(
         asked.store,
         asked.encoder,
@@ -189,6 +211,8 @@ def _nonlinear(asked: _Asked, pair: tuple[str, ...], check: Callable[[], None]) 
         precision=args.precision,
         force=args.force,
         progress=progress,
+        share=args.shard if args.shards > 1 else None,
+        shares=args.shards,
     )
 
 
@@ -196,17 +220,16 @@ def _readings(
     asked: _Asked, splits: Mapping[str, Split], check: Callable[[], None]
 ) -> dict[str, Responses]:
     """Return the responses of every task's images to every task vector."""
-    speak, found = paced(), {}
+    tell, found = counter("responses", "tasks", check), {}
     remember = remembered_responses(
         asked.store, asked.encoder, asked.entries, asked.taus, asked.args.mode
     )
     for name, task in asked.tasks.items():
-        speak(f"responses of {name}")
         if asked.args.distance == "error":
             found[name] = remember(task, splits[name])
         else:  # what is kept are scores; logits need the features
             found[name] = responses(asked.encoder, task, splits[name], asked.taus)
-        check()
+        tell(len(found), len(asked.tasks))
     return found
 
 
@@ -219,7 +242,7 @@ def _matrix(asked: _Asked, check: Callable[[], None]) -> PairMatrix:
         return linearized_matrix(scores, tuple(asked.tasks), alpha)
     return nonlinear_matrix(
         asked.encoder, asked.tasks, asked.taus, asked.test(), alpha,
-        images=asked.args.images, progress=_counter("matrix", check),
+        images=asked.args.images, progress=counter("matrix", "settings", check),
     )  # fmt: skip
 
 
@@ -231,19 +254,15 @@ def _diagonal(asked: _Asked, check: Callable[[], None]) -> Diagonal:
         return linearized_diagonal(scores, tuple(asked.tasks), asked.alphas)
     return nonlinear_diagonal(
         asked.encoder, asked.tasks, asked.taus, asked.test(), asked.alphas,
-        images=asked.args.images, progress=_counter("diagonal", check),
+        images=asked.args.images, progress=counter("diagonal", "settings", check),
     )  # fmt: skip
 
 
-def _counter(what: str, check: Callable[[], None]) -> Callable[[int, int], None]:
-    """Return a progress callback that writes to the error stream and stops when asked."""
-    speak = paced()
-
-    def progress(done: int, total: int) -> None:
-        speak(f"{what}: {done} of {total} settings", done == total)
-        check()
-
-    return progress
+def _told_share(args: argparse.Namespace, found: list[XiMap]) -> Outcome:
+    """Return the answer of a share: how many cells lie ready."""
+    cells = sum(item.done for item in found)
+    record = {"shard": args.shard, "shards": args.shards, "cells": cells}
+    return Outcome(record, f"share {args.shard} of {args.shards}: {cells} cells are saved")
 
 
 def _told_map(found: XiMap) -> str:

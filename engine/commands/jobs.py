@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import json
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import commands
+from engine.commands import sharding
 from engine.commands.printing import Outcome, percent, say, table
 from engine.errors import EngineError, UsageError
 from engine.jobs import Job, Jobs, reporting, runner
@@ -42,17 +44,21 @@ def submit(args: argparse.Namespace, words: Sequence[str]) -> Outcome:
         words: What was typed, the verb among it.
 
     Returns:
-        ``{"job": id}``, as text too.
+        ``{"job": id}``, as text too; of a measure in shares also ``"shards"``, their jobs' ids.
     """
+    sharding.check(args)
     place = list(words).index(args.verb)
     rest = word.without(words[place + 1 :], {"--after": None})
-    job = open_jobs(args).submit(
-        [args.verb, *rest],
-        priority=args.priority,
-        after=args.after,
-        on=args.on or "local",
-    )
-    return Outcome({"job": job.id}, f'{{"job": "{job.id}"}}')
+    options = {"priority": args.priority, "after": args.after, "on": args.on or "local"}
+    found = open_jobs(args)
+    if sharding.are_asked(args):
+        # what starts a job stands there once, the share behind it
+        rest = word.without(rest, word.STARTING)
+        whole, parts = sharding.submit(found, args, rest, **options)
+        record = {"job": whole.id, "shards": [part.id for part in parts]}
+    else:
+        record = {"job": found.submit([args.verb, *rest], **options).id}
+    return Outcome(record, json.dumps(record))
 
 
 def jobs(args: argparse.Namespace) -> Outcome:

@@ -1,19 +1,21 @@
 """The verb that looks at eigenfunctions: ``ntk``."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from engine.commands import sharding
 from engine.commands.choices import find_checkpoint, open_encoder, open_store, read_taus
-from engine.commands.printing import Outcome, paced, say, table
+from engine.commands.printing import Outcome, say, table
+from engine.commands.stopping import counter, stoppable
 from engine.encoders import Encoder
 from engine.errors import MissingDataError, UsageError
 from engine.ntk import LocalEnergy, keep_local_energies, kept_local_energy, local_energies
 from engine.ntk.measuring import choose_logits
 from engine.store import Store
-from engine.tasks import Task, load_split, load_task
+from engine.tasks import Split, Task, load_split, load_task
 
 DOUBLE_BELOW = 20_000_000  # parameters: up to here float64 costs little on a CPU
 COARSE = (5, 20)  # leading vectors kept where there are many controls
@@ -24,13 +26,17 @@ def ntk(args: argparse.Namespace) -> Outcome:
 
     .. math:: E_{loc}(x) = \sum_\rho \phi_\rho(x)^2
 
+    Each logit's kernel is saved as it is done: stopped, it goes on with the next; several
+    processes may compute a share of the logits each.
+
     Args:
         args: With ``encoder``, ``task``, ``control``, ``points``, ``logits``, ``readout``,
-            ``algorithm``, ``batch``, ``memory``, ``seed``, ``precision``, ``force``, ``device``,
-            ``threads`` and ``cache``.
+            ``algorithm``, ``batch``, ``memory``, ``seed``, ``precision``, ``shards``, ``shard``,
+            ``force``, ``device``, ``threads`` and ``cache``.
 
     Returns:
-        For one control ``LocalEnergy.record()``; for several ``{"pairs": [...]}``.
+        For one control ``LocalEnergy.record()``; for several ``{"pairs": [...]}``; of a share
+        ``{"shard", "shards", "logits"}``.
 
     Raises:
         UsageError: If a choice cannot be carried out.
@@ -38,6 +44,7 @@ def ntk(args: argparse.Namespace) -> Outcome:
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 6.1 and App. A.
     """
+    sharding.check(args)
     store = open_store(args)
     task, controls = load_task(args.task), [load_task(name) for name in args.control]
     if len({control.name for control in controls}) < len(controls):
@@ -53,9 +60,40 @@ def ntk(args: argparse.Namespace) -> Outcome:
     digests = {task.name: own.digest} | {c.name: split.digest for c, split in splits.items()}
     found = None if args.force else _recalled(args, store, encoder, task, controls, names, digests)
     if found is None:
-        speak = paced()
-        many = len(controls) > 1
-        n = args.points
+        share = args.shard if args.shards > 1 else None
+        energies, states = _measured(args, store, encoder, task, own, splits, logits, share)
+        if share is not None:
+            done = names if names != ("trace",) else task.classnames
+            return _told_share(args, done[share - 1 :: args.shards])
+        keep_local_energies(store, energies)
+        for state in states:
+            store.drop_state(state)
+        # what is printed is what is kept, rounding and all
+        found = [LocalEnergy.from_tensors(*energy.to_tensors()) for energy in energies]
+    records = [energy.record() for energy in found]
+    record = records[0] if len(records) == 1 else {"pairs": records}
+    return Outcome(record, _told(found))
+
+
+def _measured(
+    args: argparse.Namespace,
+    store: Store,
+    encoder: Encoder,
+    task: Task,
+    own: Split,
+    splits: Mapping[Task, Split],
+    logits: int | str | list[str],
+    share: int | None,
+) -> tuple[list[LocalEnergy], set[str]]:
+    """Return the local energies, none for a share, and the working states they rest on."""
+    states: set[str] = set()
+
+    def read(name: str) -> tuple[dict[str, Tensor], dict] | None:
+        states.add(name)
+        return store.load_state(name)
+
+    many, n = len(splits) > 1, args.points
+    with stoppable() as check:
         energies = local_energies(
             encoder,
             task,
@@ -69,17 +107,23 @@ def ntk(args: argparse.Namespace) -> Outcome:
             args.algorithm,
             args.batch,
             None if args.memory is None else args.memory * 1_000_000,
-            lambda done, total: speak(f"{task.name}: {done:.0f} of {total:.0f} points"),
+            counter(task.name, "points", check),
             lambda made: say(made.text()),
             (*(R for R in COARSE if R < n), n) if many else None,
             **({"ridges": (0.03,)} if many else {}),
+            load_state=read,
+            save_state=store.save_state,
+            share=share,
+            shares=args.shards,
         )
-        keep_local_energies(store, energies)
-        # what is printed is what is kept, rounding and all
-        found = [LocalEnergy.from_tensors(*energy.to_tensors()) for energy in energies]
-    records = [energy.record() for energy in found]
-    record = records[0] if len(records) == 1 else {"pairs": records}
-    return Outcome(record, _told(found))
+    return energies, states
+
+
+def _told_share(args: argparse.Namespace, logits: Sequence[str]) -> Outcome:
+    """Return the answer of a share: which logits' kernels lie ready."""
+    record = {"shard": args.shard, "shards": args.shards, "logits": list(logits)}
+    text = f"share {args.shard} of {args.shards}: {len(logits)} kernels are saved"
+    return Outcome(record, text)
 
 
 def _recalled(

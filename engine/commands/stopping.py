@@ -30,21 +30,26 @@ def reporter(name: str, check: Callable[[], None]) -> Callable[[int, int, dict |
     return progress
 
 
-def counter(name: str, what: str) -> Callable[[int, int], None]:
+def counter(
+    name: str, what: str, check: Callable[[], None] | None = None
+) -> Callable[[float, float], None]:
     """Make a progress callback for what has parts but no losses; a job tells of it too.
 
     Args:
         name: What is being measured.
         what: What is counted, in the plural.
+        check: Raises when the user wants to stop; None where stopping saves nothing.
 
     Returns:
         ``progress(done, total)``.
     """
     speak = paced()
 
-    def progress(done: int, total: int) -> None:
-        speak(f"{name}: {done} of {total} {what}", done == total)
-        reporting.report(name, done, total)
+    def progress(done: float, total: float) -> None:
+        speak(f"{name}: {done:.0f} of {total:.0f} {what}", done == total)
+        reporting.report(name, int(done), int(total))
+        if check is not None:
+            check()
 
     return progress
 

@@ -142,6 +142,8 @@ def remembered_map(
     precision: str = "float32",
     force: bool = False,
     progress: Callable[[XiMap, int, int], None] | None = None,
+    share: int | None = None,
+    shares: int = 1,
 ) -> XiMap:
     """Return a non-linear map from the store, or compute it, resuming, and keep it.
 
@@ -159,9 +161,12 @@ def remembered_map(
         precision: "float32" or "bfloat16".
         force: Compute again what is kept.
         progress: As of ``nonlinear_map``.
+        share: Which share of the cells to compute and leave in its working state; None to put
+            them all together and keep the map.
+        shares: Into how many the cells are divided.
 
     Returns:
-        The map, in the order of ``tasks``.
+        The map, in the order of ``tasks``; NaN in the cells of other shares.
 
     Raises:
         EngineError: As of ``nonlinear_map``.
@@ -176,9 +181,9 @@ def remembered_map(
         return kept
     states = set()
 
-    def save(name: str, tensors: dict[str, Tensor], meta: dict) -> None:
+    def read(name: str) -> tuple[dict[str, Tensor], dict] | None:
         states.add(name)
-        store.save_state(name, tensors, meta)
+        return store.load_state(name)
 
     found = nonlinear_map(
         encoder,
@@ -192,9 +197,13 @@ def remembered_map(
         precision=precision,
         digests=tau_digests({name: entries[name] for name in names}),
         progress=progress,
-        load_state=store.load_state,
-        save_state=save,
+        load_state=read,
+        save_state=store.save_state,
+        share=share,
+        shares=shares,
     )
+    if share is not None:
+        return found
     device = next(iter(encoder.theta0.values())).device.type
     checkpoints = {name: entries[name].digest for name in names}
     keep_map(store, key, found, device=device, checkpoints=checkpoints, precision=precision)

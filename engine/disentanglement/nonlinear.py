@@ -19,7 +19,15 @@ from engine.disentanglement.distances import (
 )
 from engine.disentanglement.maps import IMAGES, Diagonal, PairMatrix, XiMap, named_bounds
 from engine.disentanglement.passes import Passes, check_pair
-from engine.errors import CheckpointError
+from engine.disentanglement.shares import (
+    Cell,
+    LoadState,
+    Tables,
+    check_share,
+    read_tables,
+    share_of,
+    states_of,
+)
 from engine.store import digest_tensors
 
 if TYPE_CHECKING:
@@ -27,8 +35,6 @@ if TYPE_CHECKING:
     from engine.tasks import Split, Task
 
 SaveState = Callable[[str, dict[str, Tensor], dict], None]
-LoadState = Callable[[str], tuple[dict[str, Tensor], dict] | None]
-Tables = dict[str, Tensor]  # "xi" (2, G, G), "low" and "high" (3, G, G): terms, and the sum
 
 
 def nonlinear_map(
@@ -46,6 +52,8 @@ def nonlinear_map(
     progress: Callable[[XiMap, int, int], None] | None = None,
     load_state: LoadState | None = None,
     save_state: SaveState | None = None,
+    share: int | None = None,
+    shares: int = 1,
 ) -> XiMap:
     r"""Measure the disentanglement error of two non-linear task vectors over a grid.
 
@@ -55,7 +63,9 @@ def nonlinear_map(
 
     The single-task models run once an alpha, not once a cell: 2 G + 2 G^2 passes over a task's
     images in place of 4 G^2. Every cell is saved as it is done; stopped in any way, a later call
-    with the same arguments goes on there and ends with the same bits.
+    with the same arguments goes on there and ends with the same bits. Several processes may take
+    a share of the cells each; a call that names no share takes over what all of them have saved,
+    and computes what is lacking.
 
     Args:
         encoder: On the device to compute on, in float32.
@@ -73,13 +83,16 @@ def nonlinear_map(
             stop.
         load_state: Takes a name, as ``Store.load_state``.
         save_state: Takes (name, tensors, meta), as ``Store.save_state``.
+        share: Which share of the cells to compute, from 1; None for the whole map.
+        shares: Into how many the cells are divided.
 
     Returns:
-        The map. The working state, named by ``state_name``, stays.
+        The map; NaN in the cells of other shares. The working state, named by ``state_name``,
+        stays.
 
     Raises:
         UsageError: If there are not two different tasks, a split is empty or does not fit its
-            task, or the distance does not exist.
+            task, or there is no such distance or share.
         ParameterMismatchError: If a task vector does not fit the encoder.
         NonFiniteError: If a task vector or a score holds NaN or infinity.
         CheckpointError: If the working state found is damaged.
@@ -91,6 +104,7 @@ def nonlinear_map(
     names = tuple(tasks)
     check_pair(names)
     alphas = torch.as_tensor(alphas, dtype=torch.float64)
+    check_share(share, shares, len(alphas) ** 2)
     used = _first_images(splits, names, images)
     passes = _passes(encoder, tasks, taus, used, distance, batch, precision)
     digests = dict(digests or {name: digest_tensors(dict(taus[name])) for name in names})
@@ -108,8 +122,10 @@ def nonlinear_map(
         "precision": precision,
     }
     name = state_name(identity)
-    tables = _tables(load_state, name, len(alphas), identity)
-    singles = _single_axes(passes, names, alphas)
+    tables = read_tables(load_state, name, len(alphas), identity, share, shares)
+    mine = share_of(list(refining(len(alphas))), share, shares)
+    cells = [cell for cell in mine if tables["xi"][0][cell].isnan()]
+    singles = _single_axes(passes, names, alphas, cells)
     note = _half_note(encoder, tasks, taus, used, passes, alphas) if passes.half else ""
     weights = None
     if distance != "error":
@@ -119,9 +135,8 @@ def nonlinear_map(
     def told() -> XiMap:
         return _told(encoder, names, alphas, tables, n, distance, digests, used, passes.half, note)
 
-    cells = [cell for cell in refining(len(alphas)) if tables["xi"][0][cell].isnan()]
-    total = len(alphas) ** 2
-    for done, (i, j) in enumerate(cells, start=total - len(cells) + 1):
+    state = states_of(name, shares)[share or 0]
+    for done, (i, j) in enumerate(cells, start=len(mine) - len(cells) + 1):
         setting = {names[0]: float(alphas[i]), names[1]: float(alphas[j])}
         merged = passes.outputs(setting, names)
         apart = [
@@ -130,9 +145,9 @@ def nonlinear_map(
         ]
         _enter(tables, (i, j), apart, weights)
         if save_state is not None:
-            save_state(name, tables, identity)
+            save_state(state, tables, identity)
         if progress is not None:
-            progress(told(), done, total)
+            progress(told(), done, len(mine))
     return told()
 
 
@@ -289,33 +304,16 @@ def _passes(encoder, tasks, taus, splits, distance, batch, precision) -> Passes:
     )
 
 
-def _tables(load_state: LoadState | None, name: str, G: int, identity: dict) -> Tables:
-    """Return the cells computed so far.
-
-    Raises:
-        CheckpointError: If the state is of another run.
-    """
-    shapes = {"xi": (2, G, G), "low": (3, G, G), "high": (3, G, G)}
-    found = load_state(name) if load_state is not None else None
-    if found is None:
-        return {
-            key: torch.full(shape, math.nan, dtype=torch.float64) for key, shape in shapes.items()
-        }
-    tensors, meta = found
-    if meta != identity or {key: tuple(value.shape) for key, value in tensors.items()} != shapes:
-        raise CheckpointError(
-            f"the working state {name} is of another run; delete it from the cache's state folder"
-        )
-    return tensors
-
-
-def _single_axes(passes: Passes, names: tuple[str, str], alphas: Tensor) -> dict[str, Tensor]:
-    """Return each task's outputs under its own vector alone, shape (G, N) or (G, N, C)."""
+def _single_axes(
+    passes: Passes, names: tuple[str, str], alphas: Tensor, cells: Sequence[Cell]
+) -> dict[str, dict[int, Tensor]]:
+    """Return each task's outputs under its own vector alone, at the alphas that cells need."""
     return {
-        name: torch.stack([
-            passes.outputs({name: alpha}, [name])[name] for alpha in alphas.tolist()
-        ])
-        for name in names
+        name: {
+            place: passes.outputs({name: float(alphas[place])}, [name])[name]
+            for place in sorted({cell[side] for cell in cells})
+        }
+        for side, name in enumerate(names)
     }
 
 

@@ -201,7 +201,8 @@ def new_spec(
 
 def titled(verb: str, arguments: list[str]) -> str:
     """Make a title of a command line: verb, tasks, mode, seed and encoder."""
-    tasks = [Path(task).name for task in words.values_of(arguments, "--tasks") or []]
+    named = [words.values_of(arguments, name) or [] for name in ("--tasks", "--task", "--control")]
+    tasks = [Path(task).name for task in sum(named, [])]
     parts = [verb, " ".join(tasks) if len(tasks) < 4 else f"{len(tasks)} tasks"]
     parts += [words.value_of(arguments, name) or "" for name in ("--mode", "--encoder")]
     seed = words.value_of(arguments, "--seed")

@@ -13,6 +13,7 @@ from engine.errors import UsageError
 from engine.ntk.grams import Sums
 from engine.ntk.layerwise import layerwise_kernel
 from engine.ntk.plans import Plan, plan
+from engine.ntk.saving import Saved
 from engine.ntk.twins import jacobian_kernel, products_kernel
 
 READOUTS = ("cosine", "score")
@@ -75,6 +76,7 @@ def kernel(
     batch: int | None = None,
     memory: int | None = None,
     progress: Callable[[float, float], None] | None = None,
+    saved: Saved | None = None,
 ) -> Kernel:
     r"""Compute the tangent kernel between two sets of points, for each logit asked for.
 
@@ -96,6 +98,7 @@ def kernel(
         batch: Images a pass, at most.
         memory: Bytes that may be used beyond the encoder; None for half of what is free.
         progress: Called with points done and points in all, logits and blocks counted.
+        saved: Where each logit's kernel is looked for, and saved when it is done.
 
     Returns:
         The kernels.
@@ -118,17 +121,22 @@ def kernel(
     shared = m >= n and torch.equal(rows_x, columns_x[:n])
     made = plan(encoder, n, m, len(chosen), algorithm, batch, memory, shared)
     theta = {name: value.detach() for name, value in theta.items()}
-    report = _counted(progress, made, shared)
-    found = [
-        _one(
-            encoder, theta, make_readout(head, c, readout), rows_x, columns_x, shared, made, report
-        )
-        for c in chosen
-    ]
-    for c, sums in zip(chosen, found, strict=True):
-        check_finite(f"the tangent kernel of logit {c}", {"K": sums.values})
-        if made.algorithm == "layerwise":
-            check_covered(encoder, theta, make_readout(head, c, readout), rows_x[:1], sums)
+    points, report = _counted(progress, made, shared)
+    saved = None if saved is None else saved.under(made)
+    found = []
+    for c in chosen:
+        sums = None if saved is None else saved.read(c, (n, m))
+        if sums is None:
+            f = make_readout(head, c, readout)
+            sums = _one(encoder, theta, f, rows_x, columns_x, shared, made, report)
+            check_finite(f"the tangent kernel of logit {c}", {"K": sums.values})
+            if made.algorithm == "layerwise":
+                check_covered(encoder, theta, f, rows_x[:1], sums)
+            if saved is not None:
+                saved.write(c, sums)
+        else:
+            report(points)
+        found.append(sums)
     values = torch.stack([sums.values.cpu() for sums in found])
     zero = torch.zeros(n, dtype=torch.float64)
     layers = {
@@ -221,8 +229,8 @@ def _one(
 
 def _counted(
     progress: Callable[[float, float], None] | None, made: Plan, shared: bool
-) -> Callable[[float], None]:
-    """Return a callable that adds up the points done and tells them with their total."""
+) -> tuple[float, Callable[[float], None]]:
+    """Return the points of a logit, and what adds up those done and tells them with their total."""
     points = made.columns if shared else made.rows + made.columns
     if made.block < made.columns:
         blocks = -(-made.rows // made.block), -(-made.columns // made.block)
@@ -235,7 +243,7 @@ def _counted(
         if progress is not None:
             progress(min(done, total), total)
 
-    return report
+    return float(points), report
 
 
 def _logits(logits: str | Sequence[int], C: int) -> tuple[int, ...]:

@@ -13,9 +13,11 @@ from engine.linearize import tangents
 from engine.ntk.energy import ARRANGEMENTS, BLOCKS, LocalEnergy
 from engine.ntk.kernels import Kernel, kernel, make_readout
 from engine.ntk.plans import Plan, plan
+from engine.ntk.saving import LoadState, Saved, SaveState
 from engine.ntk.scores import scored
 from engine.ntk.spectrum import leading_energy, ridge_energy, right_singular, vector_energy
 from engine.provenance import provenance
+from engine.store import digest_tensors
 from engine.tasks import Split, Task
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
@@ -88,8 +90,16 @@ def local_energies(
     announce: Callable[[Plan], None] | None = None,
     leading: tuple[int, ...] | None = None,
     ridges: tuple[float, ...] = RIDGES,
+    load_state: LoadState | None = None,
+    save_state: SaveState | None = None,
+    share: int | None = None,
+    shares: int = 1,
 ) -> list[LocalEnergy]:
     """Measure local energy of one task against several controls, which share its rows.
+
+    With ``load_state`` and ``save_state`` each logit's kernel is saved as it is done, and looked
+    for before it is computed: a call that was stopped goes on there, and several processes may
+    take a share of the logits each.
 
     Args:
         encoder: As in ``local_energy``, which says all the rest too.
@@ -108,11 +118,19 @@ def local_energies(
         announce: Told the plan.
         leading: Values of R, the last is ``points``; None for about a dozen.
         ridges: Values of lambda, as fractions of the largest singular value.
+        load_state: As ``Store.load_state``.
+        save_state: As ``Store.save_state``.
+        share: Which share of the logits' kernels to compute and save, from 1; None for all.
+        shares: Into how many the logits are divided: every ``shares``-th belongs to one.
 
     Returns:
-        One for each control, in their order.
+        One for each control, in their order; none for a share.
     """
     chosen = choose_logits(logits, task.classnames)
+    if share is not None:
+        chosen = chosen[share - 1 :: shares]
+        if not chosen:
+            return []
     draws = {
         control.name: draw_points(task, control, task_split, split, points, seed)
         for control, split in controls.items()
@@ -123,15 +141,31 @@ def local_energies(
     blocks += [split.images[draws[c.name]["control"]] for c, split in controls.items()]
     if tau is not None:
         check_same_parameters(f"the task vector of {task.name}", tau, encoder.theta0)
-    asked = "trace" if logits == "trace" else chosen
+    asked = "trace" if logits == "trace" and share is None else chosen
     if announce is not None:
         announce(plan(encoder, n, n * len(blocks), len(chosen), algorithm, batch, memory))
     begun = time.perf_counter()
     x = encoder.preprocess(torch.cat(blocks))
     head = encoder.head(task).to(x)
+    saved = None
+    if load_state is not None and save_state is not None:
+        drawn = {f"{c}.{k}": v for c, draw in draws.items() for k, v in draw.items()}
+        identity = {
+            "encoder": encoder.digest,
+            "task": task.name,
+            "splits": [task_split.digest, *(split.digest for split in controls.values())],
+            "points": digest_tensors(drawn),
+            "head": digest_tensors({"head": head}),
+            "readout": readout,
+            "precision": str(x.dtype),
+        }
+        saved = Saved(load_state, save_state, identity)
     made = kernel(
-        encoder, encoder.theta0, head, x[:n], x, asked, readout, algorithm, batch, memory, progress
-    )
+        encoder, encoder.theta0, head, x[:n], x, asked, readout, algorithm, batch, memory,
+        progress, saved,
+    )  # fmt: skip
+    if share is not None:
+        return []
     change = _changes(encoder, head, chosen, readout, tau, x, made.plan.batch, logits == "trace")
     names = ("trace",) if logits == "trace" else tuple(task.classnames[c] for c in chosen)
     facts = {
@@ -208,27 +242,20 @@ def _read(
 def coefficients(vectors: Tensor, change: Tensor) -> dict[str, Tensor]:
     r"""Find which eigenfunctions a fine-tuned change of the logit is made of, and where they live.
 
-        .. math:: c_
-    ho = \sum_j \phi_
-    ho(x_j) \, \Delta f(x_j), \qquad
-            E_c(x_j) = rac{\sum_
-    ho c_
-    ho^2 \phi_
-    ho(x_j)^2}{\sum_
-    ho c_
-    ho^2}
+    .. math:: c_\rho = \sum_j \phi_\rho(x_j) \, \Delta f(x_j), \qquad
+        E_c(x_j) = \frac{\sum_\rho c_\rho^2 \phi_\rho(x_j)^2}{\sum_\rho c_\rho^2}
 
     Args:
-            vectors: Orthonormal columns, shape (L, m, n).
-            change: Delta f of each logit at the points, shape (L, m).
+        vectors: Orthonormal columns, shape (L, m, n).
+        change: Delta f of each logit at the points, shape (L, m).
 
     Returns:
-            "coefficients", shape (L, n), float64; "energy_weighted", shape (L, m), sums to 1; and
-            "captured", shape (L,): sum_rho c^2 / sum_j Delta f^2, the share within their span.
+        "coefficients", shape (L, n), float64; "energy_weighted", shape (L, m), sums to 1; and
+        "captured", shape (L,): sum_rho c^2 / sum_j Delta f^2, the share within their span.
 
-        Source:
-            Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 6.1 (the coefficients c_rho of f in
-            the kernel's basis); the weighting is not in the paper.
+    Source:
+        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 6.1 (the coefficients c_rho of f in
+        the kernel's basis); the weighting is not in the paper.
     """
     found = (vectors.transpose(-2, -1) @ change[..., None].double())[..., 0]
     total = found.square().sum(-1, keepdim=True).clamp_min(1e-300)

@@ -124,6 +124,7 @@ def _disentanglement(verbs) -> None:
         help="of non-linear passes; bfloat16 is approximate and says what it changed",
     )
     verb.add_argument("--force", action="store_true", help="compute again what is kept")
+    _shards(verb, "the cells of a non-linear map")
     options.device(verb)
 
 
@@ -164,7 +165,22 @@ def _ntk(verbs) -> None:
     verb.add_argument("--precision", choices=("auto", "float32", "float64"), default="auto")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of points")
     verb.add_argument("--force", action="store_true", help="measure again what is kept")
+    _shards(verb, "the logits' kernels")
     options.device(verb)
+
+
+def _shards(verb, what: str) -> None:
+    """Add how a heavy measure is divided among jobs."""
+    verb.add_argument(
+        "--shards",
+        type=positive,
+        default=1,
+        metavar="N",
+        help=f"divide {what}; with --background N jobs and one that merges what they saved",
+    )
+    verb.add_argument(
+        "--shard", type=positive, metavar="K", help="compute and save the K-th share alone"
+    )
 
 
 VERBS = (_evaluate, _addition, _negation, _disentanglement, _ntk)
