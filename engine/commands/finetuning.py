@@ -35,7 +35,18 @@ RECIPE = (
     "checkpoint_every",
     "checkpointing",
 )
-CHOICES = ("encoder", "tasks", "mode", "limit", "half", "force", "device", "threads", "cache")
+CHOICES = (
+    "encoder",
+    "tasks",
+    "mode",
+    "limit",
+    "measure_on",
+    "half",
+    "force",
+    "device",
+    "threads",
+    "cache",
+)
 
 
 def finetune(args: argparse.Namespace) -> Outcome:
@@ -45,7 +56,8 @@ def finetune(args: argparse.Namespace) -> Outcome:
 
     Args:
         args: With ``encoder``, ``tasks``, ``mode``, the fields of the recipe, ``limit``,
-            ``half``, ``force``, ``device``, ``threads``, ``processes`` and ``cache``.
+            ``measure_on``, ``half``, ``force``, ``device``, ``threads``, ``processes`` and
+            ``cache``.
 
     Returns:
         ``{"encoder", "mode", "recipe", "checkpoints": [{task, digest, ..., "skipped"}]}``.
@@ -146,7 +158,9 @@ def _finetune_task(
         say(f"{task.name}: already fine-tuned with this recipe ({args.mode}); --force repeats it")
     if processes.shared(bool(found)):
         return (found[0] if found else None), True
-    validation = processes.after_first(lambda: load_split(task, "validation", size, store))
+    validation = processes.after_first(
+        lambda: load_split(task, "validation", size, store, limit=args.measure_on)
+    )
     name = state_name(encoder, task, train, validation, args.mode, recipe)
     trained = train_task(
         encoder,
@@ -165,7 +179,8 @@ def _finetune_task(
     if not processes.first:
         return None, False
     tau = {key: value.to(getattr(torch, dtype)) for key, value in trained.tau.items()}
-    splits = {"validation": validation, "test": load_split(task, "test", size, store)}
+    test = load_split(task, "test", size, store, limit=args.measure_on)
+    splits = {"validation": validation, "test": test}
     meta = {
         **identity,
         "tau_digest": digest_tensors(tau),

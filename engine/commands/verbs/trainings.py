@@ -73,6 +73,12 @@ def _finetune(verbs) -> None:
         "--limit", type=positive, metavar="N", help="train on the first N images only"
     )
     verb.add_argument(
+        "--measure-on",
+        type=positive,
+        metavar="N",
+        help="measure on the first N images of validation and of test only (default: all)",
+    )
+    verb.add_argument(
         "--half",
         action="store_true",
         help="store tau as float16: the rounded tau then is the checkpoint, and is measured",
