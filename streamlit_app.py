@@ -25,9 +25,10 @@ disentanglement = page("disentanglement", "Disentanglement", "grid_on")
 ntk = page("ntk", "Eigenfunctions", "waves")
 finetune = page("finetune", "Fine-tune", "model_training")
 checkpoints = page("checkpoints", "Checkpoints", "inventory_2")
+bring = page("bring", "Import & export", "swap_horiz")
 
 chosen = st.navigation(
-    [overview, merge, negate, disentanglement, ntk, finetune, checkpoints], position="top"
+    [overview, merge, negate, disentanglement, ntk, finetune, checkpoints, bring], position="top"
 )
 body = st.container()
 if chosen == overview:
@@ -41,7 +42,15 @@ if chosen == overview:
         st.page_link(ntk, label="**Eigenfunctions**: see where the tangent kernel lives")
         st.page_link(finetune, label="**Fine-tune**: make task vectors in the background")
         st.page_link(checkpoints, label="**Checkpoints**: what is trained, and how far it moved")
+        st.page_link(bring, label="**Import & export**: your own models and pictures, in and out")
 with body:
     chosen.run()
     if chosen == disentanglement:
         st.page_link(merge, label="Merge at these alphas", icon=":material/tune:")
+    if chosen == merge:
+        st.page_link(
+            bring,
+            label="Export at these alphas",
+            icon=":material/download:",
+            query_params={"v": "export"},
+        )

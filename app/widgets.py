@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+# what Markdown and its extensions here read as markup, addresses and signs among it
+MARKS = r"[\\*_\[\]<>#!|~$&]|:(?=//|\w)"
 Rows = Sequence[Mapping[str, Any]] | Callable[[], Sequence[Mapping[str, Any]]]
 
 
@@ -33,11 +36,32 @@ def show_error(error: Exception) -> None:
     from engine.errors import MissingDataError
 
     text = str(error)
-    text = text[:1].upper() + text[1:]
+    text = plain(text[:1].upper() + text[1:])
     if isinstance(error, MissingDataError):
         st.info(text, icon=":material/info:")
     else:
         st.error(text, icon=":material/error:")
+
+
+def plain(text: str) -> str:
+    """Write a text so that Markdown shows it as it is; only what stands in backticks is code.
+
+    Files and folders name themselves, and a name may hold an address or a picture's.
+
+    Args:
+        text: One line.
+
+    Returns:
+        Markdown that draws no link, picture, formula or markup of the text's own.
+    """
+    pieces = text.split("`")
+    whole = len(pieces) % 2 == 0 or "``" in text or "\n" in text
+    if whole:  # backticks that do not pair: none of them begins code
+        return re.sub(MARKS, r"\\\g<0>", " ".join(text.split()).replace("`", "\u2019"))
+    return "`".join(
+        piece if place % 2 else re.sub(MARKS, r"\\\g<0>", piece)
+        for place, piece in enumerate(pieces)
+    )
 
 
 def figure(

@@ -79,12 +79,28 @@ def task_names() -> tuple[tuple[str, ...], str]:
     return TASKS, CONTROL
 
 
+def own_tasks() -> dict[str, str]:
+    """Return the tasks that were brought: what ``load_task`` takes, and what a reader sees."""
+    return {reference: title for reference, _, title in _brought()}
+
+
+def _brought() -> list[tuple[str, str, str]]:
+    """Return reference, name and title of the tasks that were brought."""
+    from engine.store import default_store
+    from engine.tasks.own import remembered
+
+    found = remembered(default_store()).items()
+    meta = [(reference, entry.meta, str(entry.meta.get("task", ""))) for reference, entry in found]
+    return [(reference, name, str(said.get("title") or name)) for reference, said, name in meta]
+
+
 def titles(names: Sequence[str]) -> list[str]:
-    """Return what a reader sees of tasks: the miniature's titles, users' tasks by name."""
+    """Return what a reader sees of tasks: the miniature's titles, those of tasks brought, names."""
     from engine.tasks.miniature import family, family_names
 
     known = set(family_names())
-    return [family(name).title if name in known else name for name in names]
+    own = {key: title for *keys, title in _brought() for key in keys}
+    return [family(name).title if name in known else own.get(name, name) for name in names]
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

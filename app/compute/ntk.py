@@ -83,7 +83,7 @@ def references() -> dict[str, str]:
     names, control = catalogue.task_names()
     found = [*names, control]
     own = [item.reference for item in catalogue.checkpoints() if item.reference not in found]
-    listed = list(dict.fromkeys([*found, *own]))
+    listed = list(dict.fromkeys([*found, *own, *catalogue.own_tasks()]))
     return dict(zip(listed, catalogue.titles(listed), strict=True))
 
 

@@ -5,6 +5,7 @@ Pages write ``state.NAME``, whichever module says it.
 """
 
 from app.state.address import *  # noqa: F403
+from app.state.bring import *  # noqa: F403
 from app.state.disentanglement import *  # noqa: F403
 from app.state.finetune import *  # noqa: F403
 from app.state.gradients import *  # noqa: F403

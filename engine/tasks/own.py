@@ -2,16 +2,17 @@
 
 import contextlib
 import hashlib
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError
 from engine.store import Entry, Store, write_bytes
-from engine.tasks.words import FILE, Words, words
+from engine.tasks.registry import Known
+from engine.tasks.words import FILE
+from engine.tasks.words import KEYS as WORDS
 
 KIND = "task"
 FOLDER = "tasks"  # of the store's home: words of data sets whose own folder cannot be written
@@ -61,33 +62,6 @@ def forget(store: Store, reference: str) -> int:
     return len(entries)
 
 
-def check_words(
-    root: Path, said: Mapping[str, Any], labels: Sequence[str] | None, count: int
-) -> Words:
-    """Check words before they are written.
-
-    Args:
-        root: The task's folder, for messages.
-        said: title, description, classnames and templates, as ``tauscope.yaml`` holds them.
-        labels: Label names as the data has them; None where it has numbers only.
-        count: C, the number of classes.
-
-    Returns:
-        The words as the task will speak them.
-
-    Raises:
-        UsageError: If something in them cannot be carried out.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        aside = Path(scratch) / root.name
-        aside.mkdir()
-        (aside / FILE).write_bytes(as_yaml(said))
-        try:
-            return words(aside, labels, count)
-        except UsageError as error:
-            raise UsageError(str(error).replace(str(aside), str(root))) from error
-
-
 def as_yaml(said: Mapping[str, Any]) -> bytes:
     """Write words as ``tauscope.yaml`` holds them."""
     text = yaml.safe_dump(dict(said), sort_keys=False, allow_unicode=True, width=100)
@@ -102,7 +76,7 @@ def write_words(root: Path, said: Mapping[str, Any], home: Path, beside: bool = 
 
     Args:
         root: The task's folder.
-        said: As ``check_words`` found them good.
+        said: Title, description, classnames and templates, checked by ``words.spoken``.
         home: Of the store.
         beside: Whether to write into the task's own folder.
 
@@ -119,6 +93,37 @@ def write_words(root: Path, said: Mapping[str, Any], home: Path, beside: bool = 
     return _linked(root, said, home)
 
 
+def write_task_file(known: Known, said: Mapping[str, Any], home: Path, beside: bool = True) -> Path:
+    """Write the words of a data set of the hub as a task file.
+
+    Args:
+        known: The data set; what its own file says of columns and parts is kept.
+        said: Its words, checked by ``words.spoken``.
+        home: Of the store.
+        beside: Whether to change the user's own task file, where it came from one.
+
+    Returns:
+        The file to load the task from from now on.
+
+    Raises:
+        EngineError: If it cannot be written.
+    """
+    kept = {key: value for key, value in known.given.items() if key not in WORDS}
+    config = {"config": known.config} if known.config else {}
+    text = as_yaml({**said, **kept, "hub": known.hub, **config})
+    path = task_file(known, home)
+    if beside and known.path is not None and not known.published:
+        path = known.path
+    write_bytes(path, text)
+    return path
+
+
+def task_file(known: Known, home: Path) -> Path:
+    """Return where the task file of a data set of the hub lies in the cache."""
+    digest = hashlib.sha256(known.source.encode()).hexdigest()[:12]
+    return home / FOLDER / digest / f"{known.name}.yaml"
+
+
 def words_folder(root: Path, home: Path) -> Path:
     """Return where the words of a folder lie that cannot be written."""
     digest = hashlib.sha256(str(root).encode()).hexdigest()[:12]
@@ -131,10 +136,10 @@ def _linked(root: Path, said: Mapping[str, Any], home: Path) -> Path:
     Raises:
         EngineError: If it cannot be written.
     """
+    if root.is_relative_to((home / FOLDER).resolve()):  # a folder of links already
+        write_bytes(root / FILE, as_yaml(said))
+        return root
     folder = words_folder(root, home)
-    if root == folder:  # the task was loaded from there already
-        write_bytes(folder / FILE, as_yaml(said))
-        return folder
     write_bytes(folder / FILE, as_yaml(said))
     try:
         kept = {item.name for item in root.iterdir() if not item.name.startswith(".")} - {FILE}

@@ -6,7 +6,8 @@ import numpy as np
 
 from engine.errors import CheckpointError
 from engine.tasks import pixels
-from engine.tasks.files import Files
+from engine.tasks.files import fetch, open_rows
+from engine.tasks.layout import Files
 
 GROUPS = 8  # places of a parquet part that are looked at: hubs often sort by class
 ROWS = 32  # pictures read at each of them
@@ -42,7 +43,10 @@ def sample(files: Files, wanted: int, size: int) -> tuple[np.ndarray, np.ndarray
         CheckpointError: If the files cannot be read, or pictures among these are damaged.
     """
     labels = files.parts[PART].labels
-    if files.layout == "folders":
+    if files.layout == "arrow":
+        rows = _spread(labels, np.arange(len(labels)), wanted)
+        encoded = dict(zip(rows, _prepared_rows(files, rows), strict=True))
+    elif files.layout == "folders":
         rows = _spread(labels, np.arange(len(labels)), wanted)
         paths = files.parts[PART].files
         # a pipe under a picture's name would be read for ever
@@ -63,6 +67,21 @@ def sample(files: Files, wanted: int, size: int) -> tuple[np.ndarray, np.ndarray
         lambda chosen: [encoded[row] for row in chosen], rows, size, f"{files.root.name} {PART}"
     )
     return images.permute(0, 2, 3, 1).contiguous().numpy(), labels[rows]
+
+
+def _prepared_rows(files: Files, rows: list[int]) -> list[tuple[str, bytes]]:
+    """Return names and encoded pictures of what the library prepared; it maps its files.
+
+    Raises:
+        CheckpointError: If they cannot be read.
+    """
+    try:
+        return fetch(files, PART, open_rows(files, PART, files.root), rows)
+    except Exception as error:  # what is damaged can raise almost anything
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the {PART} part of {files.root} cannot be read ({reason}); fetch it again"
+        ) from error
 
 
 def _name(files: Files, row: int) -> str:
@@ -104,7 +123,7 @@ def _parquet_rows(files: Files) -> dict[int, bytes]:
             first += table.metadata.row_group(group).num_rows
     found: dict[int, bytes] = {}
     for table, group, start in _even(groups, GROUPS):
-        batches = table.iter_batches(batch_size=ROWS, row_groups=[group], columns=["image"])
+        batches = table.iter_batches(batch_size=ROWS, row_groups=[group], columns=[files.image])
         batch = next(batches, None)
         cells: Sequence[dict | None] = [] if batch is None else batch.column(0).to_pylist()
         found |= {start + i: (cell or {}).get("bytes") or b"" for i, cell in enumerate(cells)}

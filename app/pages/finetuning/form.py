@@ -40,7 +40,7 @@ def choose_what() -> tuple[tuple[int, ...], dict]:
     """Draw encoder, tasks, modes and seeds, and return the seeds read and the fields."""
     from app.compute import catalogue
 
-    names, (tasks, _) = catalogue.encoder_names(), catalogue.task_names()
+    names, tasks = catalogue.encoder_names(), [*catalogue.task_names()[0], *catalogue.own_tasks()]
     titles = dict(zip(tasks, catalogue.titles(tasks), strict=True))
     first, second = st.columns(2)
     start("encoder", state.choose(None, names))

@@ -1,0 +1,203 @@
+"""Take a model away: merged weights or a task vector, written, read back and handed out."""
+
+import streamlit as st
+
+from app import state, widgets
+from app.compute import bringing_exports as bringing
+from app.compute import catalogue
+from app.figures import style
+from app.pages.bringing import shared
+
+
+def take_over(view: state.MergeView) -> None:
+    """Start from a setting of the Merge page, or of the address."""
+    wanted = {
+        state.OUT_ENCODER: view.encoder,
+        state.OUT_READING: view.reading,
+        state.OUT_CONVENTION: view.convention,
+        state.OUT_TASKS: list(view.tasks) or None,
+    }
+    st.session_state.update({key: value for key, value in wanted.items() if value})
+    for task, alpha in view.alphas.items():
+        st.session_state[state.OUT_ALPHA + task] = alpha
+
+
+def section() -> state.MergeView:
+    """Draw the setting on the left, what is written on the right; return the setting."""
+    from_merge()
+    st.markdown(
+        "What the sliders of Merge make, as files that other programs load. Each file is read "
+        "back before you get it."
+    )
+    left, right = st.columns([3, 4], gap="large")
+    with left:
+        view, taking = choose()
+    with right, st.container(border=True, key="out_parcel"):
+        parcel(taking)
+    return view
+
+
+def from_merge() -> None:
+    """Take over Merge's setting when it is another than the one taken over last."""
+    query = st.session_state.get(state.MERGE_ADDRESS)
+    if query and query != st.session_state.get(state.OUT_FROM):
+        st.session_state[state.OUT_FROM] = dict(query)
+        take_over(state.from_query(query))
+
+
+def choose() -> tuple[state.MergeView, bringing.Taking]:
+    """Draw the choice of format, encoder, reading, tasks and alphas, and return it."""
+    kind = st.segmented_control(
+        "As",
+        list(bringing.KINDS),
+        default="open_clip",
+        required=True,
+        format_func=bringing.KINDS.get,
+        key=state.OUT_KIND,
+        persist_state="session",
+    )
+    st.caption(bringing.ABOUT[kind])
+    names = catalogue.encoder_names()
+    if not names:
+        st.info(
+            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
+            icon=":material/info:",
+        )
+        st.stop()
+    keep(state.OUT_ENCODER, names)
+    keep(state.OUT_READING, state.READINGS)
+    keep(state.OUT_CONVENTION, state.CONVENTIONS)
+    encoder = st.selectbox("Encoder", names, key=state.OUT_ENCODER, persist_state="session")
+    with st.container(horizontal=True, gap="medium"):
+        reading = st.segmented_control(
+            "Reading of the weights",
+            state.READINGS,
+            required=True,
+            format_func=style.MODE_TITLES.get,
+            key=state.OUT_READING,
+            persist_state="session",
+        )
+        convention = st.segmented_control(
+            "Convention",
+            state.CONVENTIONS,
+            required=True,
+            format_func=str.capitalize,
+            key=state.OUT_CONVENTION,
+            help="Sum: each task vector times its alpha. Mean: times alpha / T, T tasks merged.",
+            persist_state="session",
+        )
+    alphas = choose_alphas(encoder, reading)
+    taking = bringing.setting(kind, encoder, reading, convention, alphas)
+    return state.MergeView(encoder, reading, convention, tuple(alphas), alphas), taking
+
+
+def keep(key: str, options: list[str] | tuple[str, ...]) -> None:
+    """Make sure a control starts from an option that exists."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+
+
+def choose_alphas(encoder: str, reading: str) -> dict[str, float]:
+    """Draw the choice of tasks with an alpha each, and return them; stop where there is none."""
+    found = bringing.vectors(encoder, reading)
+    if not found:
+        mode = bringing.TRAINED[reading]
+        st.info(
+            f"{encoder} has no checkpoints for the {style.MODE_TITLES[reading].lower()} reading. "
+            f"Bring one, or make them with `python -m engine finetune --encoder {encoder} "
+            f"--mode {mode}`.",
+            icon=":material/info:",
+        )
+        st.stop()
+    held = st.session_state.get(state.OUT_TASKS, list(found))
+    st.session_state[state.OUT_TASKS] = state.choose_tasks(held, list(found), list(found))
+    titles = dict(zip(found, catalogue.titles(list(found)), strict=True))
+    chosen = st.multiselect(
+        "Tasks merged",
+        list(found),
+        key=state.OUT_TASKS,
+        format_func=titles.get,
+        persist_state="session",
+    )
+    alphas = {}
+    with st.container(horizontal=True, gap="small", key="out_alphas"):
+        for name in found:
+            if name in chosen:
+                key = state.OUT_ALPHA + name
+                st.session_state.setdefault(key, state.START)
+                alphas[name] = st.number_input(
+                    f"α {titles[name]}",
+                    min_value=state.LOWEST,
+                    max_value=state.HIGHEST,
+                    step=0.05,
+                    format="%.2f",
+                    key=key,
+                    width=150,
+                    persist_state="session",
+                )
+    return alphas
+
+
+def parcel(taking: bringing.Taking) -> None:
+    """Draw the button that writes, then what was written, and the button that hands it out."""
+    refusal = taking.refusal()
+    if refusal:
+        st.info(refusal, icon=":material/info:")
+        return
+    st.markdown(f"**{taking.file_name()}**")
+    times = shared.pressed(state.OUT_ASKED, taking)
+    if times is None:
+        st.caption(
+            "Written and read back in the background when you press; the download is here then."
+        )
+        st.button(
+            "Prepare",
+            type="primary",
+            icon=":material/package_2:",
+            key=state.OUT_TAKE,
+            on_click=shared.press,
+            args=(state.OUT_ASKED, taking),
+            width="stretch",
+        )
+    else:
+        with widgets.engine_errors():
+            packed = shared.waited(bringing.take(taking, shared.visitor(), times))
+        if packed is not None:
+            hand_out(packed)
+    shared.command_line(taking.command())
+
+
+def hand_out(packed: bringing.Parcel) -> None:
+    """Draw what was written, what was verified, and the download."""
+    verified = packed.verified
+    rows = [
+        ("Size", widgets.megabytes(packed.size)),
+        ("Read back", f"{verified['tensors']} tensors, equal to the bit"),
+    ]
+    if "largest_difference" in verified:
+        apart = verified["largest_difference"]
+        rows.append((
+            "Features",
+            "not compared: transformers is not installed here"
+            if apart is None
+            else f"transformers' image_embeds and ours are {apart:.1e} of the largest apart",
+        ))
+    shared.facts(rows, "out_facts")
+    st.download_button(
+        "Download",
+        packed.path.read_bytes,
+        packed.name,
+        "application/zip" if packed.name.endswith(".zip") else "application/octet-stream",
+        key=state.OUT_FILE,
+        type="primary",
+        icon=":material/download:",
+        on_click="ignore",
+        width="stretch",
+    )
+    if packed.card:
+        with st.expander("Model card", expanded=True), st.container(height=420, border=False):
+            card = packed.card.split("---", 2)[2].strip()  # without the hub's front matter
+            st.markdown(card.replace("# ", "#### ", 1))
+    else:
+        with st.expander("What made it, as written into the file"):
+            st.json(dict(packed.record), expanded=1)

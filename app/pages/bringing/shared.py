@@ -1,0 +1,72 @@
+"""What the parts of the Import & export page share: who asks, waiting, facts, command lines."""
+
+import secrets
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+from app import state, widgets
+from app.compute.background import Work, follow
+
+
+def visitor() -> str:
+    """Return this session's name, under which it starts background work."""
+    return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
+
+
+def press(key: str, asked: object) -> None:
+    """Note what a button was pressed for, and that it was pressed once more."""
+    times = st.session_state.get(state.BRING_TIMES, 0) + 1
+    st.session_state[state.BRING_TIMES] = times
+    st.session_state[key] = (asked, times)
+
+
+def pressed(key: str, asked: object) -> int | None:
+    """Return which press a button was for the same question; None where it was for another."""
+    before, times = st.session_state.get(key, (None, 0))
+    return times if before is not None and before == asked else None
+
+
+def waited(work: Work) -> object | None:
+    """Return finished work's result; None while it runs, or where it failed, both drawn."""
+    follow(work)
+    if not work.finished.is_set():
+        watch(work)
+        return None
+    if work.error is not None:
+        from engine.errors import EngineError
+
+        if not isinstance(work.error, EngineError):
+            raise work.error
+        widgets.show_error(work.error)
+        return None
+    return work.result
+
+
+@st.fragment(run_every=0.5)
+def watch(work: Work) -> None:
+    """Draw progress until the work is finished, then run the page again."""
+    if work.finished.is_set():
+        st.rerun()
+    st.progress(work.fraction, text=f"{work.note[:1].upper()}{work.note[1:]} …")
+
+
+def facts(rows: Sequence[tuple[str, str]], key: str) -> None:
+    """Draw names and values; every text is escaped, for files and folders name themselves."""
+    lines = "".join(
+        f'<div style="opacity:.7">{escape(name)}</div>'
+        f'<div style="overflow-wrap:anywhere">{escape(value)}</div>'
+        for name, value in rows
+    )
+    with st.container(key=key):
+        st.html(
+            '<div style="display:grid;grid-template-columns:minmax(6.5rem,auto) 1fr;'
+            f'gap:.3rem 1rem;font-size:.93rem">{lines}</div>'
+        )
+
+
+def command_line(text: str) -> None:
+    """Draw what does the same without the page."""
+    st.caption("The same without this page:")
+    st.code(text, language="bash", wrap_lines=True)
