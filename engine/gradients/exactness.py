@@ -84,7 +84,7 @@ def exactness(
         "rates": chosen,
         "floor": norm(ulp(first.theta0)),
         "tasks": tasks,
-        "merge": pieces.value("merge", lambda: _merge(objectives, chosen[-1], alphas)),
+        "merge": pieces.value("merge", lambda: _merge(objectives, chosen[0], alphas)),
     }
 
 
@@ -155,7 +155,7 @@ def _task(
         "gradient_norm": norm(gradient),
         "beta": beta,
         "beta_note": NOTE,
-        "one_step": _one_step(objective, single, rates[-1]),
+        "one_step": _one_step(objective, single, rates[0]),
         "telescoping": telescoping,
         **values,
         **_slopes(rates, values, floor),
