@@ -14,7 +14,6 @@ from engine.commands.stopping import counter, stoppable
 from engine.encoders import Encoder
 from engine.errors import UsageError
 from engine.finetune import recipe_for
-from engine.finetune.batches import generator
 from engine.gradients import (
     Objective,
     Path,
@@ -131,6 +130,8 @@ def _check_options(args: argparse.Namespace) -> None:
         wrong = [v for v in (values if isinstance(values, list) else [values]) if v is not None]
         if any(value <= 0 for value in wrong):
             raise UsageError(f"--{name} holds {min(wrong):g}; rates are above 0")
+    if args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}; choose 0 or above")
     args.rates = sorted(set(args.rates)) if args.rates else None
     batch = None if args.regime == "gd" else args.batch or BATCH
     if batch is not None and args.images < batch:
@@ -152,9 +153,9 @@ class _Run:
         pieces: Pieces,
     ) -> None:
         self.args, self.encoder, self.tasks, self.stop = args, encoder, tasks, stop
-        self.pieces = pieces
+        self.pieces, self.load = pieces, load
         self.batch = None if args.regime == "gd" else args.batch or BATCH
-        self.train = {n: self._drawn(load(t, "train", None)) for n, t in tasks.items()}
+        self.train = {n: self._drawn(t) for n, t in tasks.items()}
         self.test = {n: load(t, "test", args.limit) for n, t in tasks.items()}
         self.validation = {n: load(t, "validation", args.limit) for n, t in tasks.items()}
         self.walked = self._in_precision()
@@ -257,7 +258,8 @@ class _Run:
     ) -> Path:
         """Return a path, going on from what is saved of it."""
         state = self.pieces.part(mode).state(f"path of {name}")
-        return follow(objectives, regime, self.args.epochs, alpha, **state)
+        measured = len(objectives) == 1  # losses and gradients are told of a task's own path
+        return follow(objectives, regime, self.args.epochs, alpha, measured=measured, **state)
 
     def _rate(self, mode: str, objectives: dict[str, Objective]) -> float:
         """Return the rate of the paths: that asked for, finetune's, or by the curvature."""
@@ -297,23 +299,25 @@ class _Run:
         """Return who measures accuracy."""
         return Reader(self.encoder, mode, self.tasks, splits, tick=self.stop)
 
-    def _drawn(self, split: Split) -> Split:
-        """Return the images that the seed draws, in a number that fills equal batches.
+    def _drawn(self, task: Task) -> Split:
+        """Return the seed's window of a task's train split, which is in a fixed shuffled order.
 
-        The digest stays that of the whole split: with the seed and the number it names them.
+        Two seeds share no image until the split is used up. The digest is that of all images up
+        to the window's end.
 
         Raises:
             UsageError: If they do not fill one batch.
         """
-        n = min(self.args.images, len(split.labels))
+        seed, n = self.args.seed, self.args.images
+        split = self.load(task, "train", (seed + 1) * n)
+        n = min(n, len(split.labels))
         n -= n % (self.batch or 1)
         if not n:
             raise UsageError(
-                f"{split.task} has {len(split.labels)} train images, fewer than a batch of "
+                f"{task.name} has {len(split.labels)} train images, fewer than a batch of "
                 f"{self.batch}; take a lower --batch"
             )
-        order = torch.randperm(len(split.labels), generator=generator(self.args.seed, "images", 0))
-        rows = order[:n]
+        rows = (torch.arange(n) + seed * n) % len(split.labels)
         return dataclasses.replace(split, images=split.images[rows], labels=split.labels[rows])
 
     def _in_precision(self) -> Encoder:

@@ -39,7 +39,7 @@ def _gradients(verbs) -> None:
     verb.add_argument("--batch", type=positive, metavar="B", help="of sgd, adamw (default: 128)")
     verb.add_argument(
         "--images", type=positive, default=512, metavar="N",
-        help="train images a task, drawn by the seed (default: 512)",
+        help="train images a task: the seed's window of the shuffled split (default: 512)",
     )  # fmt: skip
     verb.add_argument(
         "--exact-images", type=positive, default=64, metavar="N",
