@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from app.state import GRADIENTS_TO_MAP
+
 st.set_page_config(page_title="Tauscope", page_icon="app/icon.svg", layout="wide")
 
 # what is shown stays clear while the next numbers are computed: fading repaints the whole page at
@@ -23,13 +25,17 @@ merge = page("merge", "Merge", "tune")
 negate = page("negate", "Negate", "remove_circle")
 disentanglement = page("disentanglement", "Disentanglement", "grid_on")
 ntk = page("ntk", "Eigenfunctions", "waves")
+gradients = page("gradients", "Gradients", "trending_down")
 finetune = page("finetune", "Fine-tune", "model_training")
 checkpoints = page("checkpoints", "Checkpoints", "inventory_2")
 bring = page("bring", "Import & export", "swap_horiz")
 
 chosen = st.navigation(
-    [overview, merge, negate, disentanglement, ntk, finetune, checkpoints, bring], position="top"
+    [overview, merge, negate, disentanglement, ntk, gradients, finetune, checkpoints, bring],
+    position="top",
 )
+if st.session_state.pop(GRADIENTS_TO_MAP, False):  # a button of Gradients asks for it
+    st.switch_page(disentanglement)
 body = st.container()
 if chosen == overview:
     st.subheader("Where to go next")
@@ -40,6 +46,9 @@ if chosen == overview:
             disentanglement, label="**Disentanglement**: see where two task vectors interfere"
         )
         st.page_link(ntk, label="**Eigenfunctions**: see where the tangent kernel lives")
+        st.page_link(
+            gradients, label="**Gradients**: how far a task vector is a gradient, and merging early"
+        )
         st.page_link(finetune, label="**Fine-tune**: make task vectors in the background")
         st.page_link(checkpoints, label="**Checkpoints**: what is trained, and how far it moved")
         st.page_link(bring, label="**Import & export**: your own models and pictures, in and out")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from app.state.address import elsewhere, number
+from app.state.address import elsewhere, numbers
 from app.state.keys import (
     QUERY_ALPHAS,
     QUERY_ENCODER,
@@ -20,6 +20,7 @@ from app.state.keys import (
 
 REGIMES = ("gd", "sgd", "adamw")
 GRADIENT_MODES = ("nonlinear", "linear")
+GRADIENT_ALPHAS = (-1.0, 10.0)  # what an address may ask for
 OWN = "own"  # stands in the address for the alpha chosen on validation
 
 
@@ -77,6 +78,7 @@ def gradients_visited(
     regime, mode = query.get(QUERY_REGIME), query.get(QUERY_READING)
     epoch, alpha = query.get(QUERY_EPOCH, ""), query.get(QUERY_ALPHAS, "")
     pair = tuple(unquote(part) for part in query.get(QUERY_PAIR, "").split(",") if part)
+    held = numbers(alpha, *GRADIENT_ALPHAS, 1)
     fits = epoch.isascii() and epoch.isdecimal() and len(epoch) < 6
     return GradientsView(
         encoder=query.get(QUERY_ENCODER) or None,
@@ -86,7 +88,7 @@ def gradients_visited(
         mode=mode if mode in GRADIENT_MODES else None,
         task=unquote(query.get(QUERY_TASKS, "")) or None,
         epoch=int(epoch) if fits else None,
-        alpha=OWN if alpha == OWN else number(alpha),
+        alpha=OWN if alpha == OWN else held[0] if held else None,
         pair=pair if len(pair) == 2 and len(set(pair)) == 2 else (),
         measure=query.get(QUERY_MEASURE) or None,
     )
