@@ -71,8 +71,10 @@ def choose_reading() -> tuple[str, str, str, str | None, dict[str, float]]:
         )
         method = methods.choose_method()
         convention = state.CONVENTIONS[0] if method else choose_convention()
+        options = methods.set_options(method) if method else {}
     st.caption(reading_line(reading, method))
-    options = methods.set_options(method) if method else {}
+    if method:
+        methods.explain(method)
     return encoder, reading, convention, method, options
 
 

@@ -41,17 +41,22 @@ def set_options(method: str) -> dict[str, float]:
     Returns:
         By name; empty where it has none.
     """
+    options = directions.methods()[method].options
+    return {name: _set(method, name, option) for name, option in options.items()}
+
+
+def explain(method: str) -> None:
+    """Say what a method does, and what each of its hyper-parameters.
+
+    Args:
+        method: One of ``directions.methods()``.
+    """
     about = directions.methods()[method]
-    st.caption(f"**{about.title}.** {about.does} Usual α: {about.alpha:g}.")
-    if not about.options:
-        return {}
-    found = {}
-    with st.container(horizontal=True, gap="medium"):
-        for name, option in about.options.items():
-            with st.container(width=230, gap="xxsmall"):
-                found[name] = _set(method, name, option)
-                st.caption(f"{option.does}; usually {option.usual:g}")
-    return found
+    said = [
+        f"*{name.capitalize()}*: {option.does}; usually {option.usual:g}."
+        for name, option in about.options.items()
+    ]
+    st.caption(" ".join([f"**{about.title}.** {about.does} Usual α: {about.alpha:g}.", *said]))
 
 
 def _set(method: str, name: str, option) -> float:
@@ -68,7 +73,8 @@ def _set(method: str, name: str, option) -> float:
         step=1 if kind is int else 0.05,
         format="%d" if kind is int else "%.4g",
         key=key,
-        help=f"From {option.low:g} to {option.high:g}.",
+        width=150,
+        help=f"{option.does.capitalize()}; from {option.low:g} to {option.high:g}.",
         persist_state="session",
     )
 
