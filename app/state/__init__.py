@@ -13,3 +13,4 @@ from app.state.keys import *  # noqa: F403
 from app.state.merge import *  # noqa: F403
 from app.state.negation import *  # noqa: F403
 from app.state.ntk import *  # noqa: F403
+from app.state.results import *  # noqa: F403

@@ -76,11 +76,20 @@ GRADIENTS_FORM = "gradients_form_"  # what each field of the form is called afte
 GRADIENTS_AT_WORK = "gradients_at_work"  # ids of the jobs at work when last drawn
 GRADIENTS_CHECK = "gradients_check"  # whether the visitor has asked for the check
 GRADIENTS_ADDRESS = "gradients_address"  # the address last written
+RESULTS_ENCODER, RESULTS_SEED = "results_encoder", "results_seed"
+RESULTS_BESIDE, RESULTS_BESIDE_SEED = "results_beside", "results_beside_seed"
+RESULTS_EXHIBITS, RESULTS_READINGS = "results_exhibits", "results_readings"
+RESULTS_LACKING = "results_lacking"  # whether rows that are complete are left out
+RESULTS_TABLE = "results_table_"  # what each table is called after
+RESULTS_ASKED = "results_asked"  # the run that is to be confirmed
+RESULTS_AT_WORK = "results_at_work"  # jobs under way when the page was last drawn
+RESULTS_ADDRESS = "results_address"  # the address last written
 
 # of the address
 QUERY_ENCODER, QUERY_READING, QUERY_CONVENTION = "e", "r", "c"
 QUERY_TASKS, QUERY_ALPHAS = "t", "a"
 QUERY_METHOD, QUERY_OPTIONS = "m", "o"
+QUERY_SEED, QUERY_BESIDE_SEED = "sd", "bsd"
 QUERY_BESIDE, QUERY_CONTROL, QUERY_POINTS, QUERY_LOGITS = "b", "k", "n", "l"
 QUERY_SETTING, QUERY_ORDER = "s", "o"
 QUERY_GRID, QUERY_RANGE, QUERY_DISTANCE, QUERY_THRESHOLD = "g", "x", "d", "h"

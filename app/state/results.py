@@ -1,0 +1,91 @@
+"""What the Results page shows, and its address."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.state.address import elsewhere
+from app.state.keys import (
+    QUERY_BESIDE,
+    QUERY_BESIDE_SEED,
+    QUERY_ENCODER,
+    QUERY_READING,
+    QUERY_SECTION,
+    QUERY_SEED,
+    READINGS,
+)
+
+MOST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class ResultsView:
+    """What the Results page shows; an empty or None field was not given.
+
+    ``seed`` and ``beside_seed`` of None stand for the mean over all seeds there are.
+    """
+
+    encoder: str | None = None
+    seed: int | None = None
+    beside: str | None = None
+    beside_seed: int | None = None
+    exhibits: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ()
+
+
+def results_query(view: ResultsView) -> dict[str, str]:
+    """Write a view of the Results page as the address's parameters; what is None is left out."""
+    parts = {
+        QUERY_ENCODER: view.encoder,
+        QUERY_SEED: view.seed,
+        QUERY_BESIDE: view.beside,
+        QUERY_BESIDE_SEED: view.beside_seed,
+        QUERY_SECTION: ",".join(view.exhibits) or None,
+        QUERY_READING: ",".join(view.readings) if view.readings != READINGS else None,
+    }
+    return {key: str(value) for key, value in parts.items() if value is not None}
+
+
+def results_visited(
+    query: Mapping[str, str], written: Mapping[str, str] | None
+) -> ResultsView | None:
+    """Say which view the address asks for, if it is not the one that the page wrote itself.
+
+    Args:
+        query: The address now, written by anyone; what is malformed counts as not given.
+        written: What the page last wrote; None in a new session.
+
+    Returns:
+        The view of an address that was opened, reloaded or gone back to; None otherwise.
+    """
+    if not elsewhere(query, written):
+        return None
+    return ResultsView(
+        query.get(QUERY_ENCODER) or None,
+        _seed(query.get(QUERY_SEED, "")),
+        query.get(QUERY_BESIDE) or None,
+        _seed(query.get(QUERY_BESIDE_SEED, "")),
+        tuple(dict.fromkeys(part for part in query.get(QUERY_SECTION, "").split(",") if part)),
+        tuple(name for name in READINGS if name in query.get(QUERY_READING, "").split(",")),
+    )
+
+
+def results_pick(raw: object, known: Sequence[str]) -> str | None:
+    """Read which cell of a table its user wants to have run.
+
+    Args:
+        raw: The component's result or raw state: {"run": id}.
+        known: Ids of the cells that can be run.
+
+    Returns:
+        One of them; None where nothing, or anything else, was sent.
+    """
+    try:
+        wanted = raw["run"]
+    except (KeyError, TypeError):
+        return None
+    return wanted if isinstance(wanted, str) and wanted in known else None
+
+
+def _seed(text: str) -> int | None:
+    """Read a seed."""
+    return int(text) if text.isascii() and text.isdigit() and int(text) <= MOST_SEED else None
