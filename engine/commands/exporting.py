@@ -203,7 +203,7 @@ def _asked(entry: Entry) -> tuple:
     if entry.kind != "result":
         return (meta.get("key"),)
     asked = (meta.get("what"), meta.get("distance"), meta["record"].get("convention"))
-    asked += tuple(meta.get("controls", ()))
+    asked += (*meta.get("controls", ()), *meta.get("asked", ()))
     return (*asked, *sorted(meta["taus"]))
 
 
@@ -225,7 +225,9 @@ def _of_the_miniature(entry: Entry) -> bool:
         return meta.get("task_source") == "miniature" and "origin" not in meta
     if entry.kind == "responses":
         return bool(meta.get("taus")) and meta.get("task") in (*TASKS, CONTROL)
-    return meta.get("record", {}).get("limit") is None
+    record = meta.get("record", {})
+    own = set(record.get("sources", {}).values()) <= {"miniature"}
+    return own and record.get("limit") is None
 
 
 def _label(entry: Entry) -> dict[str, str]:

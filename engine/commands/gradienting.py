@@ -347,6 +347,7 @@ class _Run:
             "encoder_digest": self.encoder.digest,
             "tasks": list(self.tasks),
             "titles": {name: task.title for name, task in self.tasks.items()},
+            "sources": {name: task.source for name, task in self.tasks.items()},
             "modes": list(args.modes),
             "regime": args.regime,
             "rate": dict(self.rate),
