@@ -34,7 +34,7 @@ def head_digest(encoder: Encoder, task: Task) -> str:
     Returns:
         sha256, 64 hex digits.
     """
-    said = [encoder.digest, list(task.classnames), list(task.templates)]
+    said = [encoder.digest, list(task.classnames), list(task.templates), *encoder.head_mark(task)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ GROUPS = {
     "encoders": "listing",
     "tasks": "listing",
     "fetch": "fetching",
+    "heads": "heads",
     "checkpoints": "listing",
     "pretrain": "pretraining",
     "finetune": "finetuning",
@@ -24,6 +25,7 @@ GROUPS = {
     "gradients": "gradienting",
     "import": "exchanging",
     "export": "exchanging",
+    "reproduce": "reproducing",
     "jobs": "jobs",
 }
 

@@ -4,14 +4,17 @@ import argparse
 
 from engine.commands.choices import open_store, open_tasks
 from engine.commands.printing import Outcome, megabytes, percent, table
-from engine.encoders import encoder_names, load_encoder
+from engine.encoders import Encoder, encoder_names, load_encoder
+from engine.encoders.published import published_here
+from engine.errors import EngineError
 from engine.store import Entry
 from engine.tasks import CONTROL, TASKS, describe, hub, registry
 
 FOOTNOTE = """
 
 Parameters and size are those of the trainable image tower. Any CLIP of open_clip is an encoder too,
-as ARCHITECTURE:TAG or ARCHITECTURE:FILE: ViT-B-32-quickgelu:openai"""
+as ARCHITECTURE:TAG, ARCHITECTURE:FILE or ARCHITECTURE:random: ViT-B-32-quickgelu:openai; so are
+vision transformers and ConvNeXts of timm, without a text tower: timm/vit_base_patch16_224:random"""
 
 
 def encoders(args: argparse.Namespace) -> Outcome:
@@ -21,21 +24,16 @@ def encoders(args: argparse.Namespace) -> Outcome:
         args: With ``cache``.
 
     Returns:
-        ``{"encoders": [{name, parameters, bytes, image_size, embed_dim, digest}]}``.
+        ``{"encoders": [{name, parameters, bytes, image_size, embed_dim, digest}], "damaged":
+        [{name, reason}], "published": [{name, here}]}``; nothing is asked of the network.
     """
     store = open_store(args)
-    rows = []
+    rows, damaged = [], []
     for name in encoder_names(store):
-        encoder = load_encoder(name, store)
-        sizes = [tensor.numel() for tensor in encoder.theta0.values()]
-        rows.append({
-            "name": name,
-            "parameters": sum(sizes),
-            "bytes": sum(t.numel() * t.element_size() for t in encoder.theta0.values()),
-            "image_size": encoder.image_size,
-            "embed_dim": encoder.embed_dim,
-            "digest": encoder.digest,
-        })
+        try:
+            rows.append(_encoder(load_encoder(name, store)))
+        except EngineError as error:  # one that cannot be read hides none of the others
+            damaged.append({"name": name, "reason": str(error)})
     heads = ("encoder", "parameters", "size", "pixels", "features", "digest")
     text = table(
         heads,
@@ -53,7 +51,25 @@ def encoders(args: argparse.Namespace) -> Outcome:
     )
     if not rows:
         text = "no encoder is in the store; make the miniature with: python -m engine pretrain"
-    return Outcome({"encoders": rows}, text + FOOTNOTE)
+    for row in damaged:
+        text += f"\ndamaged: {row['name']}: {row['reason']}"
+    known = published_here()
+    here = [row["name"] for row in known if row["here"]]
+    text += FOOTNOTE + (f"\nPublished weights on this machine: {', '.join(here)}" if here else "")
+    return Outcome({"encoders": rows, "damaged": damaged, "published": known}, text)
+
+
+def _encoder(encoder: Encoder) -> dict:
+    """Return what a list shows of an encoder."""
+    sizes = [tensor.numel() for tensor in encoder.theta0.values()]
+    return {
+        "name": encoder.name,
+        "parameters": sum(sizes),
+        "bytes": sum(t.numel() * t.element_size() for t in encoder.theta0.values()),
+        "image_size": encoder.image_size,
+        "embed_dim": encoder.embed_dim,
+        "digest": encoder.digest,
+    }
 
 
 def tasks(args: argparse.Namespace) -> Outcome:

@@ -1,4 +1,4 @@
-"""Backbones and frozen heads as one ``f(theta, x)``: the miniature and open_clip's models."""
+"""Backbones and frozen heads as one ``f(theta, x)``: the miniature, open_clip's, timm's models."""
 
 import torch
 
@@ -23,8 +23,9 @@ def load_encoder(name: str, store: Store, device: torch.device | str = "cpu") ->
 
     Args:
         name: ``miniature``, ``miniature-random``, or an open_clip model as
-            ``ARCHITECTURE:random[:SEED]``, ``ARCHITECTURE:TAG`` or ``ARCHITECTURE:FILE``.
-        store: Where the miniatures' weights are kept.
+            ``ARCHITECTURE:random[:SEED]``, ``ARCHITECTURE:TAG`` or ``ARCHITECTURE:FILE[@SHA256]``;
+            ``timm/ARCHITECTURE:...`` is one of timm's, without a text tower.
+        store: Where the miniatures' weights and trained heads are kept.
         device: Where to compute.
 
     Returns:
@@ -36,7 +37,11 @@ def load_encoder(name: str, store: Store, device: torch.device | str = "cpu") ->
         CheckpointError: If they are damaged.
         ParameterMismatchError: If they are those of another architecture.
     """
-    if ":" in name:
+    if name.startswith("timm/"):
+        from engine.encoders.supervised import load_supervised
+
+        encoder = load_supervised(name, store)
+    elif ":" in name:
         from engine.encoders.towers import load_open_clip
 
         encoder = load_open_clip(name)

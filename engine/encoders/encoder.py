@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from engine.checks import check_same_parameters
 from engine.encoders.heads import TextTower
+from engine.encoders.probing import TrainedHeads
 from engine.errors import ParameterMismatchError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Encoder:
     mean: Tensor
     std: Tensor
     tower: nn.Module = field(repr=False)  # structure and buffers only; its parameters are empty
-    text: TextTower = field(repr=False)
+    text: TextTower | TrainedHeads = field(repr=False)
 
     def features(self, theta: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Encode images, in eval mode and as a pure function of its arguments.
@@ -96,9 +97,21 @@ class Encoder:
             task: Class names and templates.
 
         Returns:
-            Unit rows, shape (C, d), on the device and in the dtype of ``theta0``.
+            Shape (C, d), on the device and in the dtype of ``theta0``; unit rows where a text
+            tower made it.
         """
-        return self.text.head(task.classnames, task.templates).to(self.mean)
+        return self.text.of(task).to(self.mean)
+
+    def head_mark(self, task: "Task") -> list[str]:
+        """Give what a task's head depends on beside this encoder's digest and the task's words.
+
+        Args:
+            task: Class names and templates.
+
+        Returns:
+            Nothing for a text tower, the digest of a trained head.
+        """
+        return self.text.mark(task)
 
     def logits(self, theta: Mapping[str, Tensor], x: Tensor, head: Tensor) -> Tensor:
         r"""Classify images.

@@ -1,12 +1,16 @@
 """Frozen classification heads: class names and templates through the text tower, once."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.errors import MissingDataError, UsageError
+
+if TYPE_CHECKING:
+    from engine.tasks import Task
 
 
 class TextTower:
@@ -26,6 +30,21 @@ class TextTower:
         self._model: nn.Module | None = model.eval()
         self._tokenizer = tokenizer
         self._heads: dict[tuple, Tensor] = {}
+
+    def of(self, task: "Task") -> Tensor:
+        """Give the frozen head of a task.
+
+        Args:
+            task: Class names and templates.
+
+        Returns:
+            Unit rows, shape (C, d), float32 on the CPU.
+        """
+        return self.head(task.classnames, task.templates)
+
+    def mark(self, task: "Task") -> list[str]:
+        """Return nothing: the weights and the words say all of a head."""
+        return []
 
     def head(self, classnames: Sequence[str], templates: Sequence[str]) -> Tensor:
         r"""Make the frozen head of one task, or give back the one already made.

@@ -3,8 +3,8 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import open_clip
 import torch
@@ -16,8 +16,12 @@ from engine.checks import check_finite, check_same_parameters
 from engine.encoders.attention import swap_attention
 from engine.encoders.encoder import Encoder
 from engine.encoders.heads import TextTower
+from engine.encoders.weights import checked_file, read_weights, seed_of
 from engine.errors import CheckpointError, MissingDataError, UsageError
-from engine.store import digest_tensors, read_tensors
+from engine.store import digest_tensors
+
+_FILES = (".safetensors", ".pt", ".pth", ".bin")
+_OPENAI = ("input_resolution", "context_length", "vocab_size")
 
 
 def load_open_clip(name: str) -> Encoder:
@@ -25,7 +29,9 @@ def load_open_clip(name: str) -> Encoder:
 
     Args:
         name: ``ARCHITECTURE:random``, ``ARCHITECTURE:random:SEED``, ``ARCHITECTURE:TAG`` or
-            ``ARCHITECTURE:FILE`` with a file of type safetensors, pt, pth or bin.
+            ``ARCHITECTURE:FILE`` with a file of type safetensors, pt, pth or bin: open_clip's names
+            or OpenAI's state dict. ``FILE@SHA256`` pins its digest; a file that has the name of a
+            published one is checked against that one's.
 
     Returns:
         The encoder, in float32 on the CPU.
@@ -41,10 +47,11 @@ def load_open_clip(name: str) -> Encoder:
     architecture, _, source = name.partition(":")
     config = architecture_config(architecture)
     if source == "random" or source.startswith("random:"):
-        model = build_model(config, seed=_seed(name, source))
-    elif source.endswith((".safetensors", ".pt", ".pth", ".bin")) or "/" in source:
+        model = build_model(config, seed=seed_of(name, source))
+    elif source.partition("@")[0].endswith(_FILES) or "/" in source:
         model = build_model(config)
-        load_weights(model, read_weights(Path(source).expanduser()), source)
+        path = checked_file(source, published_digests(architecture))
+        load_weights(model, _plain(name, architecture, config, read_weights(path)), str(path))
     else:
         return _load_tag(name, architecture, source, config)
     return make_encoder(name, model, config, open_clip.get_tokenizer(architecture))
@@ -74,6 +81,26 @@ def architecture_config(architecture: str) -> dict:
             "choose a CLIP architecture such as ViT-B-32-quickgelu"
         )
     return config
+
+
+def published_digests(architecture: str) -> dict[str, str]:
+    """Return the digests that published files carry in their addresses.
+
+    Args:
+        architecture: open_clip's name.
+
+    Returns:
+        By file name, the sha256 or its first 8 hex digits.
+    """
+    found = {}
+    for tag in open_clip.list_pretrained_tags_by_model(architecture):
+        url = (get_pretrained_cfg(architecture, tag) or {}).get("url") or ""
+        folder, _, file = url.rpartition("/")
+        whole = re.fullmatch(r"[0-9a-f]{64}", folder.rpartition("/")[2])
+        short = re.fullmatch(r".*-([0-9a-f]{8})\.pt", file)
+        if whole or short:
+            found[file] = whole[0] if whole else short[1]
+    return found
 
 
 def build_model(config: Mapping, seed: int = 0) -> nn.Module:
@@ -124,51 +151,13 @@ def make_encoder(name: str, model: nn.Module, config: Mapping, tokenizer) -> Enc
         digest=digest,
         image_size=size[0] if isinstance(size, tuple) else size,
         embed_dim=config["embed_dim"],
-        theta0=_empty_tower(tower),
+        theta0=empty_tower(tower),
         logit_scale=float(model.logit_scale.detach().exp()),
         mean=torch.tensor(preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         std=torch.tensor(preprocessing.get("std", open_clip.OPENAI_DATASET_STD)),
         tower=tower,
         text=TextTower(model, tokenizer),
     )
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a user's weight file; code in it is never run.
-
-    Args:
-        path: safetensors, or a state dict saved by torch.
-
-    Returns:
-        Tensors by name, on the CPU; a wrapping ``state_dict`` and a ``module.`` prefix are removed.
-
-    Raises:
-        MissingDataError: If there is no such file.
-        CheckpointError: If it is damaged or holds anything but tensors.
-    """
-    if not path.is_file():
-        raise MissingDataError(f"there is no weight file {path}; check the path")
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file raises almost anything
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors; save the model's state dict as "
-            "safetensors and name that file"
-        ) from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not loaded:
-        raise CheckpointError(f"{path} holds no state dict; save the model's state dict instead")
-    weights = {str(key).removeprefix("module."): value for key, value in loaded.items()}
-    strange = [key for key, value in weights.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise CheckpointError(
-            f"{path} holds {len(strange)} values that are no tensors ({', '.join(strange[:3])}); "
-            "save the model's state dict alone"
-        )
-    return weights
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -187,6 +176,24 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     check_same_parameters(source, weights, expected)
     check_finite(source, weights)
     model.load_state_dict(dict(weights))
+
+
+def _plain(
+    name: str, architecture: str, config: Mapping, weights: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return weights without the three numbers that OpenAI's state dicts carry beside them.
+
+    Raises:
+        UsageError: If they are OpenAI's and the architecture computes without QuickGELU.
+    """
+    if not set(_OPENAI) <= weights.keys():
+        return weights
+    if not config.get("quick_gelu"):
+        raise UsageError(
+            f"QuickGELU mismatch: OpenAI's weights were trained with QuickGELU and {architecture} "
+            f"computes without it; choose {architecture}-quickgelu:{name.partition(':')[2]}"
+        )
+    return {key: value for key, value in weights.items() if key not in _OPENAI}
 
 
 def _load_tag(name: str, architecture: str, tag: str, config: dict) -> Encoder:
@@ -234,20 +241,15 @@ def _load_tag(name: str, architecture: str, tag: str, config: dict) -> Encoder:
     return make_encoder(name, model, config, open_clip.get_tokenizer(architecture))
 
 
-def _seed(name: str, source: str) -> int:
-    """Return the seed of ``random`` or ``random:SEED``.
+def empty_tower(tower: nn.Module) -> dict[str, Tensor]:
+    """Take the trainable parameters out of a tower, which keeps empty ones of the same shapes.
 
-    Raises:
-        UsageError: If it is no number.
+    Args:
+        tower: Image tower, changed in place.
+
+    Returns:
+        The parameters in the tower's order.
     """
-    text = source.removeprefix("random").removeprefix(":") or "0"
-    if not text.isdecimal():
-        raise UsageError(f"{name} names no seed: expected random or random:NUMBER, got {source!r}")
-    return int(text)
-
-
-def _empty_tower(tower: nn.Module) -> dict[str, Tensor]:
-    """Return the trainable parameters of a tower, which keeps empty ones of the same shapes."""
     theta0 = {}
     for prefix, module in tower.named_modules():
         for key, parameter in list(module._parameters.items()):

@@ -26,4 +26,29 @@ def _fetch(verbs) -> None:
     )
 
 
-VERBS = (_fetch,)
+def _heads(verbs) -> None:
+    verb = options.declare(
+        verbs,
+        "heads",
+        "train linear heads for an encoder without a text tower; they are frozen afterwards",
+        "min over H of the mean cross-entropy of s H.f(x; theta_0)/|f(x; theta_0)| plus a penalty"
+        "\nchosen on validation: the head of the closed-vocabulary models of App. D.6, trained"
+        "\nbefore fine-tuning, so that every mode shares it.",
+        "heads --encoder timm/vit_base_patch16_224:augreg_in1k --tasks eurosat mnist",
+    )
+    options.encoder(verb)
+    options.tasks(verb)
+    verb.add_argument(
+        "--limit", type=positive, metavar="N", help="train on the first N images only"
+    )
+    verb.add_argument(
+        "--measure-on",
+        type=positive,
+        metavar="N",
+        help="choose and measure on the first N images of validation and test only (default: all)",
+    )
+    verb.add_argument("--force", action="store_true", help="train again what is in the store")
+    options.device(verb)
+
+
+VERBS = (_fetch, _heads)
