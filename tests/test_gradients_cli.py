@@ -10,8 +10,9 @@ import pytest
 
 from engine.__main__ import main
 from engine.commands import gradienting
+from engine.commands.exporting import choose_entries
 from engine.encoders import load_encoder
-from engine.gradients import kept_gradients
+from engine.gradients import keep_gradients, kept_gradients
 from engine.store import Store
 from engine.tasks import miniature
 from tests.conftest import ROOT
@@ -118,7 +119,7 @@ def test_minibatch_regimes_never_borrow_the_theorem(records, regime):
 
 
 def test_what_is_kept_is_looked_up(ask, records, monkeypatch, home):
-    monkeypatch.setattr(gradienting, "_Run", None)  # nothing is computed
+    monkeypatch.setattr(gradienting, "Run", None)  # nothing is computed
     record, _ = ask(*WORDS, "--regime", "gd")
     assert record == records["gd"]
     assert list((home / "state").glob("*.safetensors")) == []  # no working states are left
@@ -136,6 +137,23 @@ def test_seeds_draw_other_images(ask, records):
     assert losses[0] != losses[1]
     assert first["bridge"] is first["merged"] is first["exactness"] is first["iterative"] is None
     assert list(first["trajectory"]) == ["linear"]
+
+
+def test_an_answer_of_each_regime_can_be_embedded_but_none_on_a_users_tasks(home, records):
+    store = Store(home)
+    chosen = choose_entries(store, ["miniature"], ["result"])
+    found = {entry.meta["record"]["regime"] for entry in chosen}
+    assert found == {"gd", "sgd", "adamw"}
+    foreign = {
+        **records["gd"],
+        "seed": 7,
+        "sources": {"letters": "/somewhere", "signs": "miniature"},
+    }
+    entry = keep_gradients(store, "k" * 64, foreign)
+    chosen = choose_entries(Store(home), ["miniature"], ["result"])
+    store.delete(entry)
+    assert 7 not in {item.meta["record"]["seed"] for item in chosen}
+    assert len(chosen) >= 3
 
 
 def stopping_after(counts):

@@ -42,7 +42,7 @@ def second_order(rate: float, steps: int, curved: Tensor) -> Tensor:
         curved: H g at theta_0, shape (P,).
 
     Returns:
-        :math:`\\eta^2 K (K - 1) / 2 \\; H g`, shape (P,).
+        :math:`\eta^2 K (K - 1) / 2 \; H g`, shape (P,).
 
     Source:
         Derived: g(theta^k) = g - eta k H g + O(eta^2), summed over k < K.

@@ -159,7 +159,7 @@ class Objective:
             taus: K vectors, shape (P,).
 
         Returns:
-            :math:`J \\tau_k`, shape (K, N, d).
+            :math:`J \tau_k`, shape (K, N, d).
         """
         parts, theta0 = [], self.layout.split(self.theta0)
         named = [self.layout.split(tau.to(self.theta0)) for tau in taus]
