@@ -191,14 +191,26 @@ def test_the_worst_equality_is_the_largest_and_missing_ones_are_no_zero():
 
 
 def test_errors_by_layer_are_relative_to_what_the_layer_moved():
-    part = answer().part("exactness", "nonlinear")["tasks"]["signs"]
-    found = compute.layers_of(part, 2)
+    record = make_record()
+    layers = record["exactness"]["nonlinear"]["tasks"]["signs"]["layers"]
+    layers["proj"] = {"displacement": [0.0] * 3, "raw": [0.0] * 3, "corrected": [0.0] * 3}
+    found = compute.layers_of(compute.Answer("x", record), "nonlinear", "signs", 2)
     assert list(found) == list(LAYERS)
-    for values in found.values():
-        assert values["raw"] == pytest.approx(RATES[2])
-        assert values["corrected"] == pytest.approx(RATES[2] ** 2)
-    still = {"layers": {"a": {"displacement": [0.0], "raw": [0.0], "corrected": [0.0]}}}
-    assert compute.layers_of(still, 0) == {"a": {"raw": None, "corrected": None}}
+    for layer in LAYERS[:2]:
+        assert found[layer]["raw"] == pytest.approx(RATES[2])
+        assert found[layer]["corrected"] == pytest.approx(RATES[2] ** 2)
+    assert found["proj"] == {"raw": None, "corrected": None}
+
+
+def test_tasks_layers_and_modes_keep_their_order_through_the_store(here):
+    (found,) = compute.kept("miniature")["gd"]
+    assert found.tasks == list(TASKS) != sorted(TASKS)
+    part = found.part("exactness", "linear")
+    assert [task for task, _ in found.each(part)] == list(TASKS)
+    assert [layer for layer, _ in found.layers(part["tasks"]["signs"])] == list(LAYERS)
+    rows = gradients_tables.iterative_rows(found)
+    assert [row["method"] for row in rows[:: len(MARKS) + 1]] == [*compute.METHODS] * 2
+    assert [row["mode"] for row in rows[:: 3 * (len(MARKS) + 1)]] == ["nonlinear", "linear"]
 
 
 def test_rows_have_every_number_once():

@@ -11,6 +11,7 @@ from app.compute.background import Work, board
 from app.state import GRADIENT_MODES, REGIMES
 
 SECTIONS = ("exactness", "trajectory", "merged", "early", "iterative", "bridge")
+METHODS = ("one-shot", "ATM", "joint")
 MEASURES = ("absolute", "normalized", "normalized_converged")
 
 
@@ -43,6 +44,17 @@ class Answer:
     def titles(self) -> list[str]:
         """Return what a reader sees of the tasks."""
         return [self.title(task) for task in self.tasks]
+
+    def each(self, section: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Return what a section says of each task, in the order of the tasks.
+
+        What the store gives back is in the order of the alphabet.
+        """
+        return [(task, section["tasks"][task]) for task in self.tasks]
+
+    def layers(self, part: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Return what a task's section says of each layer, from input to output."""
+        return [(layer, part["layers"][layer]) for layer in self.record["layers"]]
 
     def part(self, section: str, mode: str) -> Mapping[str, Any] | None:
         """Return a section of a mode; None where it was not asked or does not exist."""
@@ -147,11 +159,15 @@ def _most(values: Sequence[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def layers_of(part: Mapping[str, Any], place: int) -> dict[str, dict[str, float | None]]:
+def layers_of(
+    answer: Answer, mode: str, task: str, place: int
+) -> dict[str, dict[str, float | None]]:
     """Return how large the error is in each layer at one rate, against the layer's displacement.
 
     Args:
-        part: A task's exactness.
+        answer: With exactness of that mode.
+        mode: Of training.
+        task: Name.
         place: Of the rate.
 
     Returns:
@@ -166,7 +182,7 @@ def layers_of(part: Mapping[str, Any], place: int) -> dict[str, dict[str, float 
             name: ratio(found[name][place], found["displacement"][place])
             for name in ("raw", "corrected")
         }
-        for layer, found in part["layers"].items()
+        for layer, found in answer.layers(answer.part("exactness", mode)["tasks"][task])
     }
 
 

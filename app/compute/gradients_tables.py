@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.compute.gradients import MEASURES, Answer
+from app.compute.gradients import MEASURES, METHODS, Answer
 from app.compute.records import provenance
 
 Rows = list[dict[str, Any]]
@@ -45,7 +45,7 @@ def error_rows(answer: Answer, mode: str) -> Rows:
             **{name: part[name][place] for name in LINES},
             "floor": found["floor"],
         }
-        for task, part in found["tasks"].items()
+        for task, part in answer.each(found)
         for place, rate in enumerate(found["rates"])
     ]
 
@@ -65,7 +65,7 @@ def equality_rows(answer: Answer, mode: str) -> Rows:
             "‖g‖": part["gradient_norm"],
             "β, estimated": part["beta"],
         }
-        for task, part in found["tasks"].items()
+        for task, part in answer.each(found)
     ]
 
 
@@ -82,7 +82,7 @@ def layer_rows(answer: Answer, mode: str, task: str) -> Rows:
             "slope_raw": part["slope_raw"],
             "slope_corrected": part["slope_corrected"],
         }
-        for layer, part in found["tasks"][task]["layers"].items()
+        for layer, part in answer.layers(found["tasks"][task])
         for place, rate in enumerate(found["rates"])
     ]
 
@@ -121,7 +121,7 @@ def epoch_rows(answer: Answer, mode: str) -> Rows:
             "tau_norm": part["tau_norm"][k + 1],
             **{name: part[name][k] for name in BY_EPOCH},
         }
-        for task, part in found["tasks"].items()
+        for task, part in answer.each(found)
         for k in range(answer.record["epochs"])
     ]
 
@@ -138,15 +138,16 @@ def layer_share_rows(answer: Answer, mode: str) -> Rows:
             "displacement_share_first": layer_part["displacement_share_first"],
             "cosine_descent_last": layer_part["cosine_descent"][-1],
         }
-        for task, part in found["tasks"].items()
-        for layer, layer_part in part["layers"].items()
+        for task, part in answer.each(found)
+        for layer, layer_part in answer.layers(part)
     ]
 
 
 def plane_rows(answer: Answer, mode: str) -> Rows:
     """Return the projected paths."""
     found = answer.part("trajectory", mode)["projection"]
-    paths = {**found["paths"], "joint training": found["joint"], "merge": found["merge"]}
+    own = {task: found["paths"][task] for task in answer.tasks}
+    paths = {**own, "joint training": found["joint"], "merge": found["merge"]}
     return [
         {"path": name, "mode": mode, "epoch": k, "x": x, "y": y}
         for name, path in paths.items()
@@ -204,7 +205,7 @@ def early_rows(answer: Answer) -> Rows:
                     "task": task,
                     **{key: part[key] for key in ("accuracy", "low", "high", "single")},
                 }
-                for task, part in row["tasks"].items()
+                for task, part in answer.each(row)
             ]
     keys = dict.fromkeys(key for row in rows for key in row)
     return [{key: row.get(key) for key in keys} for row in rows]
@@ -218,11 +219,11 @@ def iterative_rows(answer: Answer) -> Rows:
             "mode": mode,
             "method": method,
             **{key: row[key] for key in told},
-            **{f"accuracy, {task}": value for task, value in row["tasks"].items()},
+            **{f"accuracy, {task}": value for task, value in answer.each(row)},
         }
         for mode in answer.modes
-        for method, rows in answer.part("iterative", mode)["methods"].items()
-        for row in rows
+        for method in METHODS
+        for row in answer.part("iterative", mode)["methods"][method]
     ]
 
 

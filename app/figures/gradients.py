@@ -14,7 +14,7 @@ ERRORS = {
     "bound_priori": ("bound before the path, estimated β", style.GREY, "dot", "x"),
 }
 SLOPES = {"raw": "slope_raw", "corrected": "slope_corrected"}
-NORM = "‖·‖₂ over all parameters (units of the weights)"
+NORM = "error ‖·‖₂ (units of the weights)"
 
 
 def errors(found: Mapping, rates: Sequence[float], floor: float | None, title: str) -> go.Figure:

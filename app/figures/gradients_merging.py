@@ -159,8 +159,8 @@ def iterative(
         The figure.
     """
     figure = go.Figure()
-    for method, rows in methods.items():
-        name, colour, dash, symbol = METHODS[method]
+    for method, (name, colour, dash, symbol) in METHODS.items():
+        rows = methods.get(method, ())
         known = [row for row in rows if row[measure] is not None]
         values = [row[measure] for row in known]
         whiskers = None
@@ -271,13 +271,14 @@ def scatter(
 def words(point: Mapping, titles: Mapping[str, str]) -> str:
     """Say all numbers of a point of the bridge, a line each."""
     first, second = (titles[task] for task in point["pair"])
+    n = " + ".join(f"{point['n'][task]:,}" for task in point["pair"])
     predicted = "–" if point["predicted"] is None else f"{point['predicted']:.3e}"
     return "<br>".join([
         f"{first} with {second}, α = {point['alpha']:g}",
         f"predicted ‖E‖ {predicted}",
         f"measured ‖E‖ {point['measured']:.3e}",
         f"{point['relative']:.2%} of the merge’s displacement",
-        f"ξ {point['xi']:.3f}, n = {' + '.join(f'{n:,}' for n in point['n'].values())}",
+        f"ξ {point['xi']:.3f}, n = {n}",
     ])
 
 

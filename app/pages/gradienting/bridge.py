@@ -112,7 +112,7 @@ def about_pair(answer: Answer, points: list, pair: tuple[str, str]) -> None:
                 **{f"ξ on {names[task]}": f"{point['xi_task'][task]:.3f}" for task in pair},
                 "curvature meets other’s gradient": both(point["interference"]),
                 "other’s τ moves own features": both(point["leak"]),
-                "n": " + ".join(f"{n:,}" for n in point["n"].values()),
+                "n": " + ".join(f"{point['n'][task]:,}" for task in pair),
             }
             for point in mine
         ],
@@ -203,8 +203,8 @@ def summary(answer: Answer) -> None:
             "interference and relative error": decimal(found["spearman_interference_relative"]),
             "leak and relative error": decimal(found["spearman_leak_relative"]),
         }
-        for mode, summaries in answer.record["bridge"]["summary"].items()
-        for found in summaries
+        for mode in answer.modes
+        for found in answer.record["bridge"]["summary"][mode]
     ]
     st.dataframe(rows, key="gradients_summary", hide_index=True, height="content")
     st.caption(
@@ -226,8 +226,9 @@ def interference(answer: Answer, pair: tuple[str, str]) -> None:
     found = answer.record["bridge"]["interference"]
     names = [choice.plain(answer.title(task)) for task in answer.tasks]
     chosen = tuple(choice.plain(answer.title(task)) for task in pair)
+    shown = [(mode, found[mode]) for mode in answer.modes]
     top = compute.largest(list(found.values()))
-    for column, (mode, matrix) in zip(st.columns(2, gap="large"), found.items(), strict=False):
+    for column, (mode, matrix) in zip(st.columns(2, gap="large"), shown, strict=False):
         title = f"{style.MODE_TITLES[mode]}: ‖Hₜ gₜ′‖ / ‖Hₜ gₜ‖ at θ₀"
         record = answer.record
         kind = "exact" if record["exact"] else "approximate"

@@ -138,7 +138,7 @@ def layers(answer: Answer, mode: str, task: str, rate: float) -> None:
     n = found["images"][task]
     widgets.figure(
         figures.layers(
-            compute.layers_of(found["tasks"][task], place),
+            compute.layers_of(answer, mode, task, place),
             f"{title}<br>K = {found['steps']} steps, n = {n:,}",
         ),
         choice.file_name(answer, "error_by_layer", mode, task),

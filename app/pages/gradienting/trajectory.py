@@ -75,7 +75,7 @@ def shares(answer: Answer, mode: str) -> None:
     """Draw how the norms are shared among the epochs."""
     st.subheader("How much of the way is the first epoch?")
     found = answer.part("trajectory", mode)
-    tasks = {choice.plain(answer.title(task)): part for task, part in found["tasks"].items()}
+    tasks = {choice.plain(answer.title(task)): part for task, part in answer.each(found)}
     left, right = st.columns(2, gap="large")
     with left:
         choice.keep(state.GRADIENTS_QUANTITY, list(QUANTITIES))
@@ -112,7 +112,7 @@ def shares(answer: Answer, mode: str) -> None:
             choice.file_name(answer, "first_shares", mode),
             [
                 {"task": task, "uniform": uniform} | {key: part[key][0] for key in figures.FIRST}
-                for task, part in found["tasks"].items()
+                for task, part in answer.each(found)
             ],
             tables.made(answer, "share of the first epoch in summed norms", mode=mode),
             key="gradients_first",
@@ -137,7 +137,7 @@ def cosines(answer: Answer, mode: str, task: str, view: View | None) -> None:
         with column:
             widgets.figure(
                 figures.by_epoch(
-                    {names[name]: part[key] for name, part in found["tasks"].items()},
+                    {names[name]: part[key] for name, part in answer.each(found)},
                     "cosine",
                     heading(answer, title),
                     height=360,
@@ -192,7 +192,7 @@ def layers(answer: Answer, mode: str, task: str) -> None:
     found = answer.part("trajectory", mode)
     shares = {
         layer: part["displacement_share_first"]
-        for layer, part in found["tasks"][task]["layers"].items()
+        for layer, part in answer.layers(found["tasks"][task])
     }
     name = choice.plain(answer.title(task))
     widgets.figure(
