@@ -1,6 +1,7 @@
 """The Disentanglement page: its numbers, its address, what a click does, forward passes."""
 
 import json
+import struct
 import threading
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from app import state
+from app.components import ximap as component
 from app.compute import catalogue
 from app.compute import disentanglement as compute
 from app.compute import disentanglement_passes as passes
@@ -62,14 +64,23 @@ def charts(page: AppTest) -> dict[str, dict]:
     return {spec["layout"]["title"]["text"].split("<br>")[0]: spec for spec in specs}
 
 
-def decoded(values) -> np.ndarray:
-    """Numbers of a figure, packed or plain."""
-    import base64
+def unpacked(payload: bytes) -> dict:
+    """What the browser makes of a map's buffer: its header, tables as arrays [i][j]."""
+    (length,) = struct.unpack_from("<I", payload)
+    header, start = json.loads(payload[4 : 4 + length]), 4 + length
+    tables = {
+        key: np.frombuffer(
+            payload, "<f4", int(np.prod(place["shape"])), start + place["offset"]
+        ).reshape(place["shape"])
+        for key, place in header["tables"].items()
+    }
+    return {**header, "alphas": np.array(header["alphas"]), "tables": tables}
 
-    if not isinstance(values, dict):
-        return np.array(values, dtype=float)
-    raw = np.frombuffer(base64.b64decode(values["bdata"]), dtype=values["dtype"])
-    return raw.reshape([int(n) for n in values["shape"].split(",")]) if "shape" in values else raw
+
+def maps(page: AppTest) -> dict[str, dict]:
+    """Maps by their first line."""
+    found = [unpacked(widget.proto.bytes) for widget in page.get("bidi_component")]
+    return {item["heading"][0]: item for item in found}
 
 
 def slow_xi(here: Store, mode: str, pair: tuple[str, str], alphas) -> float:
@@ -161,19 +172,61 @@ def test_colours_end_at_a_quarter_above_the_largest():
     assert figures.upper_end([]) == 0.25
 
 
-def test_a_map_s_rows_are_the_second_alpha():
+def packed(**changes) -> bytes:
+    alphas, xi = np.array([0.0, 1.0, 2.0]), np.arange(9.0).reshape(3, 3)
+    xi[2, 0] = np.nan
+    told = {
+        "shown": "xi",
+        "titles": ("A", "B"),
+        "limits": (0, 2),
+        "chosen": (1.0, 2.0),
+        "ends": (0.0, 9.0),
+        "colours": figures.colours(),
+        "lines": ("ξ {xi} [{low}, {high}]",),
+        "heading": ("m, linear", "exact"),
+        "name": "ξ",
+        "filename": "f",
+        "alt": "a map",
+    }
+    tables = changes.pop("tables", {"xi": xi, "low": xi - 1, "high": xi + 1})
+    return component.pack(alphas, tables, **(told | changes))
+
+
+def test_a_map_s_buffer_holds_its_tables():
+    found = unpacked(packed())
+    assert found["tables"]["xi"][1, 2] == 5  # alpha_1 = 1, alpha_2 = 2
+    assert np.isnan(found["tables"]["low"][2, 0])
+    assert found["tables"]["high"][2, 2] == 9
+    assert found["colours"][0] == [0.0, "#fee838"]  # light is low
+    assert [at for at, _ in found["colours"]] == sorted(at for at, _ in found["colours"])
+    assert unpacked(packed(chosen=(0.0, 0.0)))["digest"] == found["digest"]
+    with pytest.raises(ValueError, match="expected xi"):
+        packed(shown="xi", tables={"low": np.zeros((3, 3))})
+    with pytest.raises(ValueError, match=r"\(3, 3\) each"):
+        packed(tables={"xi": np.zeros((3, 2))})
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [None, {}, {"pick": None}, {"pick": [1]}, {"pick": "ab"}, {"pick": [1, "2"]},
+     {"pick": [1, float("nan")]}, {"pick": [True, 1]}, {"pick": [1, 2, 3]}],
+)  # fmt: skip
+def test_what_is_no_pick_sets_nothing(raw):
+    assert component.read_pick(raw) is None
+
+
+def test_a_difference_s_rows_are_the_second_alpha():
     alphas = np.array([0.0, 1.0, 2.0])
     xi = np.arange(9.0).reshape(3, 3)
     xi[2, 0] = np.nan
-    figure = figures.xi_map(
+    figure = figures.difference(
         alphas,
         xi,
-        {"low": xi - 1, "high": xi + 1},
+        {"a": xi - 1, "b": xi + 1},
         ("A", "B"),
-        top=9,
         limits=(0, 2),
         chosen=(1.0, 2.0),
-        lines=("ξ {xi} [{low}, {high}]",),
+        lines=("Δξ {xi} from {a} and {b}",),
         title="t",
     )
     heat, cells, marks = figure.data
@@ -184,7 +237,7 @@ def test_a_map_s_rows_are_the_second_alpha():
         (x, y): tuple(row) for x, y, row in zip(cells.x, cells.y, cells.customdata, strict=True)
     }
     assert told[1.0, 2.0] == (xi[1, 2], xi[1, 2] - 1, xi[1, 2] + 1)
-    assert "ξ %{customdata[0]:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]" in (
+    assert "%{customdata[0]:.3f} from %{customdata[1]:.3f} and %{customdata[2]:.3f}" in (
         cells.hovertemplate
     )
     assert (marks.x[0], marks.y[0]) == (0, 0)
@@ -240,7 +293,7 @@ def test_a_reading_without_checkpoints_names_the_next_command(monkeypatch, tmp_p
     use(monkeypatch, make_world(tmp_path, FEW, ("nonlinear",)))
     page = open_page(g="11")
     assert "--mode linear" in texts(page, "info")
-    assert "miniature, post-hoc linearized" in charts(page)
+    assert "miniature, post-hoc linearized" in maps(page)
 
 
 def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
@@ -263,13 +316,13 @@ def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
 def test_linearized_maps_are_the_definition(here, mode):
     page = open_page(t="signs,letters", g="11", x="-2,3")
     name = {"posthoc": "miniature, post-hoc linearized", "linear": "miniature, linear"}[mode]
-    heat = charts(page)[name]["data"][0]
-    alphas, z = decoded(heat["x"]), decoded(heat["z"])
+    found = maps(page)[name]
+    alphas, xi = found["alphas"], found["tables"]["xi"]
     for i, j in ((0, 0), (4, 4), (7, 2), (10, 10)):
         setting = (float(alphas[i]), float(alphas[j]))
         wanted = slow_xi(here, mode, ("signs", "letters"), setting)
-        assert z[j, i] == pytest.approx(wanted, abs=1e-6)
-    assert z[4, 4] == 0  # alpha = 0 twice
+        assert xi[i, j] == pytest.approx(wanted, abs=1e-6)
+    assert xi[4, 4] == 0  # alpha = 0 twice
     assert "n = 500 + 500" in texts(page, "caption")
 
 
@@ -287,7 +340,8 @@ def test_a_click_sets_the_alphas_of_merge_too(here, monkeypatch):
     import streamlit as st
 
     session = {
-        "map_linear": {"selection": {"points": [{"x": 2.5, "y": -0.25}]}},
+        "map_linear": {"pick": [2.5, -0.25]},
+        "difference": {"selection": {"points": [{"x": 1.0, "y": 0.5}]}},
         state.MERGE_INITIAL: {"other": 0.7},
     }
     monkeypatch.setattr(st, "session_state", session)
@@ -296,6 +350,8 @@ def test_a_click_sets_the_alphas_of_merge_too(here, monkeypatch):
     assert session[state.MERGE_INITIAL] == {"other": 0.7, "signs": 2.0, "letters": -0.25}
     assert session[state.MERGE_REVISION] == 1
     assert session[state.XI_READING] == "linear"
+    viewing.pick_difference("difference", ("signs", "letters"))
+    assert session[state.XI_ALPHAS] == {"signs": 1.0, "letters": 0.5}
 
 
 def test_a_click_on_the_matrix_chooses_the_pair(monkeypatch):
@@ -313,8 +369,9 @@ def test_every_section_draws(here, section):
     page = open_page(g="11", v=section)
     assert not page.error
     shown = charts(page)
-    expected = {"images": 2, "cut": 4, "difference": 3, "pairs": 4, "summary": 2}
+    expected = {"images": 0, "cut": 2, "difference": 1, "pairs": 2, "summary": 0}
     assert len(shown) == expected[section]
+    assert list(maps(page)) == ["miniature, post-hoc linearized", "miniature, linear"]
     if section == "summary":
         table = page.dataframe[0].value
         assert list(table["reading"]) == ["Post-hoc linearized", "Linear"]
@@ -334,27 +391,27 @@ def test_images_that_change_add_up_to_the_map(here):
 
 def test_a_soft_distance_is_computed(here):
     page = open_page(g="11", d="tv")
-    z = decoded(charts(page)["miniature, linear"]["data"][0]["z"])
-    assert z[5, 5] == pytest.approx(0, abs=1e-6)
-    assert 0 < z.max() <= 2
+    xi = maps(page)["miniature, linear"]["tables"]["xi"]
+    assert xi[5, 5] == pytest.approx(0, abs=1e-6)
+    assert 0 < xi.max() <= 2
 
 
 def test_forward_passes_start_when_asked_and_are_kept(here):
     page = open_page(t="signs,letters", g="11", x="-1,1")
-    assert "miniature, non-linear" not in charts(page)
+    assert "miniature, non-linear" not in maps(page)
     assert "Not computed yet" in texts(page, "info")
     page.segmented_control(key=state.XI_IMAGES).set_value(250).run()
     page.button(key="start").click().run()
     page = settle(page)
-    heat = charts(page)["miniature, non-linear"]["data"][0]
-    alphas, z = decoded(heat["x"]), decoded(heat["z"])
+    found = maps(page)["miniature, non-linear"]
+    alphas, xi = found["alphas"], found["tables"]["xi"]
     for i, j in ((5, 5), (10, 3)):
         wanted = slow_nonlinear(here, ("signs", "letters"), (alphas[i], alphas[j]))
-        assert z[j, i] == pytest.approx(wanted, abs=1e-6)
+        assert xi[i, j] == pytest.approx(wanted, abs=1e-6)
     assert here.find("result", what="disentanglement")
     # another visitor, the tasks the other way round: found, not computed
-    other = charts(open_page(t="letters,signs", g="11", x="-1,1"))["miniature, non-linear"]
-    assert decoded(other["data"][0]["z"]).tolist() == z.T.tolist()
+    other = maps(open_page(t="letters,signs", g="11", x="-1,1"))["miniature, non-linear"]
+    assert other["tables"]["xi"].tolist() == xi.T.tolist()
 
 
 def slow_nonlinear(here: Store, pair: tuple[str, str], alphas) -> float:

@@ -22,20 +22,24 @@ TINY = CONFIG | {
 }
 
 
-def make_encoder(home: Path) -> Store:
+def make_encoder(home: Path, name: str = "miniature", seed: int = 1) -> Store:
     """Store the tiny encoder alone."""
     store = Store(home)
-    weights = rounded(build_model(TINY, seed=1).state_dict())
-    store.put("encoder", weights, {"name": "miniature", "config": TINY})
+    weights = rounded(build_model(TINY, seed=seed).state_dict())
+    store.put("encoder", weights, {"name": name, "config": TINY})
     return store
 
 
 def make_world(
-    home: Path, tasks: tuple[str, ...] = TASKS, modes: tuple[str, ...] = ("nonlinear", "linear")
+    home: Path,
+    tasks: tuple[str, ...] = TASKS,
+    modes: tuple[str, ...] = ("nonlinear", "linear"),
+    name: str = "miniature",
+    seed: int = 1,
 ) -> Store:
     """Store the tiny encoder with a random task vector for each task and mode."""
-    store = make_encoder(home)
-    encoder = load_encoder("miniature", store)
+    store = make_encoder(home, name, seed)
+    encoder = load_encoder(name, store)
     source = torch.Generator().manual_seed(0)
     for mode in modes:
         for place, task in enumerate(tasks):

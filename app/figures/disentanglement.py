@@ -1,9 +1,10 @@
-"""Figures of disentanglement: maps over two alphas, a difference, cross-sections, pairs."""
+"""Figures of disentanglement: a difference of maps, cross-sections, pairs; the maps' colours."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import get_colorscale
 
 from app.figures import style
 
@@ -16,7 +17,6 @@ LINES = {
     "posthoc": (style.BLUE, "dash", "square"),
     "linear": (style.GREEN, "dot", "diamond"),
 }
-NAMES = {"error": "ξ", "tv": "ξ (total variation)", "kl": "ξ (symmetrised KL)"}
 
 
 def upper_end(tables: Sequence[np.ndarray]) -> float:
@@ -33,57 +33,9 @@ def upper_end(tables: Sequence[np.ndarray]) -> float:
     return max(0.25, float(np.ceil(most * 4 - 1e-9) / 4))
 
 
-def xi_map(
-    alphas: np.ndarray,
-    xi: np.ndarray,
-    hover: Mapping[str, np.ndarray],
-    titles: tuple[str, str],
-    *,
-    top: float,
-    limits: tuple[float, float],
-    chosen: tuple[float, float],
-    lines: Sequence[str],
-    title: str,
-    name: str = "ξ",
-    height: int = 416,
-) -> go.Figure:
-    """Draw xi over both alphas, with the search box, theta_0 and the chosen alphas.
-
-    A heat-map's clicks never reach Streamlit. So the picture says nothing when pointed at, and a
-    point lies invisibly on every cell: it carries the words and takes the clicks. ``maxdisplayed``
-    keeps the browser from making a shape of each.
-
-    Args:
-        alphas: Of both axes, shape (G,).
-        xi: Shape (G, G), [i][j] at alpha_1 = alphas[i]; NaN where not computed.
-        hover: Further tables of that shape; ``lines`` name them as ``{key}``.
-        titles: Of the two tasks.
-        top: Upper end of the colour range.
-        limits: What both axes show.
-        chosen: The alphas in force.
-        lines: What a cell says, a line each; "{key}" stands for its value.
-        title: Stands above the figure, so that a saved picture says what it shows.
-        name: Of the quantity.
-        height: Pixels.
-
-    Returns:
-        The figure; cells not computed stay empty.
-    """
-    return _map(
-        alphas,
-        xi,
-        {"xi": xi, **hover},
-        titles,
-        limits,
-        chosen,
-        lines,
-        title,
-        height,
-        colorscale=SCALE,
-        zmin=0,
-        zmax=top,
-        colorbar=_bar(name),
-    )
+def colours() -> list[tuple[float, str]]:
+    """Return the stops of the colour scale of maps, each from 0 to 1 with its colour."""
+    return [(float(at), colour) for at, colour in get_colorscale(SCALE)]
 
 
 def difference(
@@ -99,6 +51,10 @@ def difference(
     height: int = 440,
 ) -> go.Figure:
     """Draw the difference of two maps, white where they agree.
+
+    A heat-map's clicks never reach Streamlit. So the picture says nothing when pointed at, and a
+    point lies invisibly on every cell: it carries the words and takes the clicks. ``maxdisplayed``
+    keeps the browser from making a shape of each.
 
     Args:
         alphas: Of both axes, shape (G,).

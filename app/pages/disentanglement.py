@@ -9,7 +9,7 @@ from app.compute import catalogue
 from app.compute import disentanglement as compute
 from app.figures import disentanglement as figures
 from app.pages.disentangling import maps, sections
-from app.pages.disentangling.view import View, set_alphas
+from app.pages.disentangling.view import View, alphas_in_force, set_alphas
 
 DISTANCES = {
     "error": "Prediction error",
@@ -157,11 +157,7 @@ def choose_view(names: list[str], visitor: str) -> View:
     if limits[0] >= limits[1]:
         st.info("Choose a range of α that is wider than a point.", icon=":material/info:")
         st.stop()
-    alphas = state.alphas_of_pair(
-        pair,
-        st.session_state.get(state.XI_ALPHAS, {}),
-        st.session_state.get(state.MERGE_INITIAL, {}),
-    )
+    alphas = alphas_in_force(pair)
     titles = tuple(catalogue.titles(list(pair)))
     axis = compute.axis(grid, limits)
     return View(pair, titles, alphas, axis, limits, distance, threshold, images, visitor)
@@ -207,7 +203,8 @@ def panel(readings: dict[str, dict[str, compute.Vectors]], names: list[str], vis
                 st.markdown(f"##### {encoder}")
             maps.draw(view, cells, top, "beside_" if place else "", encoder)
         st.caption(
-            "Click a cell: the alphas are set everywhere, on the sliders of Merge too "
+            "Click a cell, or walk to it with the arrow keys and press Enter: the alphas are set "
+            "everywhere, on the sliders of Merge too "
             f"(those end at {state.LOWEST:g} and {state.HIGHEST:g}). ✛ is θ₀, ○ the chosen α."
         )
         section = choose_section()

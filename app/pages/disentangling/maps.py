@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from app import state, widgets
+from app.components.ximap import pack, xi_map
 from app.compute import disentanglement as compute
 from app.compute import disentanglement_exports as exports
 from app.compute import disentanglement_passes as passes
@@ -14,9 +15,9 @@ from app.compute.merging import TRAINED
 from app.figures import disentanglement as figures
 from app.figures import style
 from app.pages.disentangling.view import (
-    CHART_HEIGHT,
     Cell,
     View,
+    alphas_in_force,
     kind,
     pick_cell,
     plain,
@@ -171,52 +172,48 @@ def draw_map(
 ) -> None:
     """Draw a map with its numbers at the chosen alphas and its downloads."""
     key = f"{prefix}map_{found.mode}"
-    figure = map_figure(view, found, vectors, top)
-    settings = {
-        "on_select": lambda: pick_cell(key, view.tasks, found.mode),
-        "selection_mode": "points",
-    }
-    alt = (
-        f"Disentanglement error of {view.titles[0]} and {view.titles[1]}, "
-        f"{style.MODE_TITLES[found.mode].lower()}"
-    )
-    if partial:
-        config = widgets.chart_config(key, "png")
-        st.plotly_chart(figure, key=key, config=config, alt=alt, **settings)
-        st.caption(caption(view, found))
-        return
     name = f"xi_{vectors.encoder}_{found.mode}_{'_'.join(view.tasks)}".replace("/", "_")
-    widgets.figure(
-        figure,
-        name,
-        lambda: exports.map_rows(found),
-        exports.map_provenance(found, vectors, view.threshold),
-        key=key,
-        alt=alt,
-        **settings,
+    xi_map(
+        payload(view, found, vectors, top, name),
+        key,
+        on_pick=lambda: pick_cell(key, view.tasks, found.mode),
     )
     st.caption(caption(view, found))
+    if partial:
+        return
+    with st.popover("Download", icon=":material/download:", key=f"{key}_download"):
+        with st.container(horizontal=True):
+            widgets.downloads(
+                name,
+                lambda: exports.map_rows(found),
+                exports.map_provenance(found, vectors, view.threshold),
+                key=key,
+            )
 
 
-def map_figure(view: View, found: Map, vectors: Vectors, top: float):
-    """Make the figure of a map."""
+def payload(view: View, found: Map, vectors: Vectors, top: float, name: str) -> bytes:
+    """Pack what the browser needs to draw a map."""
     first, second = map(plain, view.titles)
-    return figures.xi_map(
+    tables = {"xi": found.xi, "low": found.low, "high": found.high}
+    return pack(
         found.alphas,
-        found.xi,
-        {"low": found.low, "high": found.high, "a": found.terms[0], "b": found.terms[1]},
-        (first, second),
-        top=top,
+        {**tables, "a": found.terms[0], "b": found.terms[1]},
+        shown="xi",
+        titles=(first, second),
         limits=view.limits,
         chosen=view.alphas,
+        ends=(0.0, top),
+        colours=figures.colours(),
         lines=(
             "ξ {xi} [{low}, {high}]",
             f"on {first}: {{a}}, n = {found.n[0]:,}",
             f"on {second}: {{b}}, n = {found.n[1]:,}",
         ),
-        title=f"{plain(vectors.encoder)}, {style.MODE_TITLES[found.mode].lower()}<br>{kind(found)}",
+        heading=(f"{vectors.encoder}, {style.MODE_TITLES[found.mode].lower()}", kind(found)),
         name="ξ" if found.source.distance != "kl" else "ξ (nats)",
-        height=CHART_HEIGHT,
+        filename=name,
+        alt=f"Disentanglement error of {first} and {second}, "
+        f"{style.MODE_TITLES[found.mode].lower()}",
     )
 
 
@@ -250,7 +247,7 @@ def watch(works: list) -> None:
 @st.fragment(run_every=1.5)
 def watch_map(view: View, vectors: Vectors, work, top: float, prefix: str) -> None:
     """Draw the map so far, its progress, and a way to leave it."""
-    if work.finished.is_set():
+    if work.finished.is_set() or alphas_in_force(view.tasks) != view.alphas:
         st.rerun()
     if work.partial is not None:
         draw_map(view, work.partial, vectors, top, prefix, partial=True)

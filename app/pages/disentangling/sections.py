@@ -20,7 +20,7 @@ from app.pages.disentangling.view import (
     Cell,
     View,
     kind,
-    pick_cell,
+    pick_difference,
     pick_pair,
     plain,
     set_alphas,
@@ -253,7 +253,7 @@ def difference(view: View, cells: Mapping[str, Cell]) -> None:
             ),
             key="difference",
             alt="Difference of the disentanglement errors of two readings",
-            on_select=lambda: pick_cell("difference", view.tasks, None),
+            on_select=lambda: pick_difference("difference", view.tasks),
             selection_mode="points",
         )
 

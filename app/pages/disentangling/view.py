@@ -7,9 +7,8 @@ import numpy as np
 import streamlit as st
 
 from app import state
+from app.components.ximap import read_pick
 from app.compute.disentanglement import Map, Vectors
-
-CHART_HEIGHT = 416
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,25 +69,43 @@ def set_alphas(alphas: Mapping[str, float]) -> None:
     there = st.session_state.get(state.MERGE_INITIAL, {})
     clipped = state.merge_alphas(list(alphas), list(alphas.values()))
     st.session_state[state.MERGE_INITIAL] = {**there, **clipped}
+    st.session_state[state.MERGE_METHOD] = state.ARITHMETIC  # a slider a task
     st.session_state[state.MERGE_REVISION] = st.session_state.get(state.MERGE_REVISION, 0) + 1
 
 
-def pick_cell(key: str, tasks: tuple[str, str], mode: str | None) -> None:
-    """Take over a click on a map.
+def pick_cell(key: str, tasks: tuple[str, str], mode: str) -> None:
+    """Take over a cell that was picked on a map.
+
+    Args:
+        key: Of the map.
+        tasks: Whose alphas its axes are.
+        mode: Its reading.
+    """
+    alphas = read_pick(st.session_state.get(key))
+    if alphas is None:
+        return
+    set_alphas(dict(zip(tasks, alphas, strict=True)))
+    st.session_state[state.XI_READING] = mode
+
+
+def pick_difference(key: str, tasks: tuple[str, str]) -> None:
+    """Take over a click on the map of differences.
 
     Args:
         key: Of the figure.
         tasks: Whose alphas its axes are.
-        mode: The reading clicked on; None where it is none.
     """
     point = state.clicked(st.session_state.get(key))
-    if point is None:
-        return
-    set_alphas({
-        task: round(float(point[side]), 9) + 0.0 for task, side in zip(tasks, "xy", strict=True)
-    })
-    if mode is not None:
-        st.session_state[state.XI_READING] = mode
+    if point is not None:
+        alphas = [round(float(point[side]), 9) + 0.0 for side in "xy"]
+        set_alphas(dict(zip(tasks, alphas, strict=True)))
+
+
+def alphas_in_force(tasks: tuple[str, str]) -> tuple[float, ...]:
+    """Return the alphas of a pair as they are now."""
+    session = st.session_state
+    mine, merge = session.get(state.XI_ALPHAS, {}), session.get(state.MERGE_INITIAL, {})
+    return state.alphas_of_pair(tasks, mine, merge)
 
 
 def pick_pair(key: str, names: tuple[str, ...]) -> None:
