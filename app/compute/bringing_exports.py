@@ -1,10 +1,13 @@
 """Models that visitors take away: merged weights or a task vector, written and read back."""
 
 import shlex
+import shutil
 import tempfile
+import time
+import weakref
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from app.compute import catalogue, models
 from app.compute.background import Work, board
 
 TAKE = "export a model"
+PREFIX, STALE = ".export-", 24 * 3600.0  # of folders, and seconds until nobody can want one
 TRAINED = {"nonlinear": "nonlinear", "posthoc": "nonlinear", "linear": "linear"}
 KINDS = {
     "open_clip": "Weights for open_clip",
@@ -38,6 +42,8 @@ class Taking:
         alphas: As typed, by task, as pairs.
         digests: Of the checkpoints, by task, as pairs.
         references: What ``load_task`` takes, one a task.
+        method: What merges them into one direction; None for their sum.
+        options: Of the method, name and value.
     """
 
     kind: str
@@ -47,10 +53,14 @@ class Taking:
     alphas: tuple[tuple[str, float], ...]
     digests: tuple[tuple[str, str], ...]
     references: tuple[str, ...] = ()
+    method: str | None = None
+    options: tuple[tuple[str, float], ...] = ()
 
     @property
     def coefficients(self) -> dict[str, float]:
         """What each task vector is multiplied with; those that add nothing are left out."""
+        if self.method is not None:
+            return {name: alpha for name, alpha in self.alphas if alpha}
         share = 1 / len(self.alphas) if self.convention == "mean" else 1.0
         return {name: alpha * share for name, alpha in self.alphas if alpha}
 
@@ -77,8 +87,13 @@ class Taking:
         """Return the words that write the same without the page."""
         words = ["export", "--as", self.kind, "--encoder", self.encoder, "--mode", self.reading]
         words += ["--tasks", *self.references]
-        words += ["--alphas", *(f"{name}={alpha:.6g}" for name, alpha in self.alphas)]
-        words += ["--convention", self.convention] if self.convention != "sum" else []
+        if self.method is None:
+            words += ["--alphas", *(f"{name}={alpha:.6g}" for name, alpha in self.alphas)]
+            words += ["--convention", self.convention] if self.convention != "sum" else []
+        else:
+            words += ["--alpha", f"{self.alphas[0][1]:.6g}", "--method", self.method]
+            set_ = [f"{name}={value:.12g}" for name, value in self.options]
+            words += ["--option", *set_] if set_ else []
         words += ["--out", self.file_name().removesuffix(".zip")]
         return f"python -m engine {shlex.join(words)}"
 
@@ -102,11 +117,16 @@ class Parcel:
     record: Mapping[str, Any]
     card: str
     verified: Mapping[str, Any]
-    folder: tempfile.TemporaryDirectory = field(repr=False)
 
 
 def setting(
-    kind: str, encoder: str, reading: str, convention: str, alphas: Mapping[str, float]
+    kind: str,
+    encoder: str,
+    reading: str,
+    convention: str,
+    alphas: Mapping[str, float],
+    method: str | None = None,
+    options: Mapping[str, float] | None = None,
 ) -> Taking:
     """Return what a choice takes away, with the newest task vectors of the encoder.
 
@@ -115,7 +135,9 @@ def setting(
         encoder: Its name.
         reading: "nonlinear", "posthoc" or "linear".
         convention: "sum" or "mean".
-        alphas: By task.
+        alphas: By task; with a method the same for each, its direction's.
+        method: What merges them; None for their sum.
+        options: Of the method.
     """
     found = vectors(encoder, reading)
     chosen = {name: found[name] for name in alphas if name in found}
@@ -127,6 +149,8 @@ def setting(
         tuple((name, float(alphas[name])) for name in chosen),
         tuple((name, item.digest) for name, item in chosen.items()),
         tuple(item.reference for item in chosen.values()),
+        method,
+        tuple((options or {}).items()),
     )
 
 
@@ -159,14 +183,39 @@ def drop(work: Work) -> None:
 
 
 def _packed(taking: Taking, work: Work) -> Parcel:
+    """Write, verify and pack, in a folder that goes with the parcel."""
+    from engine.store import default_store
+
+    home = default_store().home
+    home.mkdir(parents=True, exist_ok=True)
+    _sweep(home)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=home))
+    try:
+        parcel = _written(taking, work, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(parcel, shutil.rmtree, folder, ignore_errors=True)
+    return parcel
+
+
+def _sweep(home: Path) -> None:
+    """Remove what a server that was killed left behind."""
+    for old in home.glob(f"{PREFIX}*"):
+        if time.time() - old.stat().st_mtime > STALE:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _written(taking: Taking, work: Work, folder: Path) -> Parcel:
     """Write, verify and pack."""
     import torch
 
+    from engine.evaluate import MERGED
     from engine.exchange.export import huggingface_folder, weights_file
     from engine.exchange.records import taken_record
+    from engine.merging import prepare
     from engine.store import default_store
     from engine.task_vectors import combine
-    from engine.tasks.files import scratch_folder
 
     work.step(0, 3, "reading the task vectors")
     store, used = default_store(), taking.coefficients
@@ -174,6 +223,10 @@ def _packed(taking: Taking, work: Work) -> Parcel:
     encoder = models.encoder(taking.encoder).to("cpu", torch.float32)
     raw = {name: store.get(entries[name]) for name in used}
     taus = {name: {k: v.float() for k, v in tau.items()} for name, tau in raw.items()}
+    names = list(used)
+    if taking.method is not None:
+        taus = {MERGED: prepare(taus, taking.method, **dict(taking.options))}
+        used = {MERGED: taking.alphas[0][1]}
     record = taken_record(
         taking.kind,
         encoder,
@@ -181,22 +234,23 @@ def _packed(taking: Taking, work: Work) -> Parcel:
         taking.convention,
         dict(taking.alphas),
         used,
-        {name: entries[name] for name in used},
+        {name: entries[name] for name in names},
+        taking.method,
+        dict(taking.options),
     )
     work.step(1, 3, "writing and reading back")
-    folder = scratch_folder(store.home)
-    path, card = Path(folder.name) / taking.file_name(), ""
+    path, card = folder / taking.file_name(), ""
     if taking.kind == "huggingface":
-        inner = Path(folder.name) / path.stem
+        inner = folder / path.stem
         theta = combine(encoder.theta0, taus, used)
         verified = huggingface_folder(encoder, theta, inner, record)
         card = (inner / "README.md").read_text()
         work.step(2, 3, "packing")
         _zip(inner, path)
     else:
-        tensors = _tensors(taking, encoder, raw, taus)
+        tensors = _tensors(taking, encoder, raw, taus, used)
         verified = weights_file(tensors, record, path)
-    return Parcel(path, path.name, path.stat().st_size, record, card, verified, folder)
+    return Parcel(path, path.name, path.stat().st_size, record, card, verified)
 
 
 def _entries(taking: Taking) -> dict[str, Any]:
@@ -214,12 +268,12 @@ def _entries(taking: Taking) -> dict[str, Any]:
     return {name: listed[digest] for name, digest in taking.digests}
 
 
-def _tensors(taking: Taking, encoder: Any, raw: Mapping, taus: Mapping) -> dict:
+def _tensors(taking: Taking, encoder: Any, raw: Mapping, taus: Mapping, used: dict) -> dict:
     """Return what a file holds; a single task vector at alpha = 1 keeps its bits and its type."""
     from engine.merging.weights import merged_tensors
 
-    used = taking.coefficients
-    if taking.kind == "vector" and list(used.values()) == [1.0]:
+    alone = taking.kind == "vector" and taking.method is None
+    if alone and list(used.values()) == [1.0]:
         return {f"tau.visual.{name}": value for name, value in raw[next(iter(used))].items()}
     reading = "nonlinear" if taking.kind == "open_clip" else "linear"
     return merged_tensors(encoder, reading, dict(taus), used)

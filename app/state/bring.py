@@ -27,8 +27,10 @@ BRING_OWN, BRING_FORGET = "bring_own", "bring_forget"
 OUT_KIND, OUT_ENCODER, OUT_READING = "out_kind", "out_encoder", "out_reading"
 OUT_CONVENTION, OUT_TASKS = "out_convention", "out_tasks"
 OUT_ALPHA = "out_alpha_"  # the task's name follows
+OUT_METHOD, OUT_OPTIONS = "out_method", "out_options"
 OUT_FROM = "out_from"  # the setting of Merge that was last taken over
 OUT_TAKE, OUT_ASKED, OUT_FILE = "out_take", "out_asked", "out_file"
+OUT_WORK = "out_work"  # what was prepared last: it lies on the disk as long as this is kept
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from app.pages.bringing import shared
 
 SOURCES = {"path": "A path on this server", "upload": "Files of mine"}
 MODES = {"file": "As the file says", "nonlinear": "Non-linear", "linear": "Linear"}
-SUFFIXES = ["safetensors", "pt", "pth", "bin", "json", "zip"]
 WHY_MODE = {
     "file": "as the file says",
     "asked": "as you say; the file does not",
@@ -71,7 +70,6 @@ def choose() -> bringing.Asked:
     else:
         sent = st.file_uploader(
             "One file, the files of one folder, or a zip of it",
-            type=SUFFIXES,
             accept_multiple_files=True,
             key=state.BRING_FILES,
             help="Larger files by their path on this server.",

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import state, widgets
 from app.compute import bringing_exports as bringing
-from app.compute import catalogue
+from app.compute import catalogue, directions
 from app.figures import style
 from app.pages.bringing import shared
 
@@ -17,6 +17,8 @@ def take_over(view: state.MergeView) -> None:
         state.OUT_CONVENTION: view.convention,
         state.OUT_TASKS: list(view.tasks) or None,
     }
+    st.session_state[state.OUT_METHOD] = view.method or state.ARITHMETIC
+    st.session_state[state.OUT_OPTIONS] = (view.method, dict(view.options))
     st.session_state.update({key: value for key, value in wanted.items() if value})
     for task, alpha in view.alphas.items():
         st.session_state[state.OUT_ALPHA + task] = alpha
@@ -68,6 +70,7 @@ def choose() -> tuple[state.MergeView, bringing.Taking]:
     keep(state.OUT_READING, state.READINGS)
     keep(state.OUT_CONVENTION, state.CONVENTIONS)
     encoder = st.selectbox("Encoder", names, key=state.OUT_ENCODER, persist_state="session")
+    method, options = choose_method()
     with st.container(horizontal=True, gap="medium"):
         reading = st.segmented_control(
             "Reading of the weights",
@@ -77,18 +80,57 @@ def choose() -> tuple[state.MergeView, bringing.Taking]:
             key=state.OUT_READING,
             persist_state="session",
         )
-        convention = st.segmented_control(
-            "Convention",
-            state.CONVENTIONS,
-            required=True,
-            format_func=str.capitalize,
-            key=state.OUT_CONVENTION,
-            help="Sum: each task vector times its alpha. Mean: times alpha / T, T tasks merged.",
-            persist_state="session",
-        )
-    alphas = choose_alphas(encoder, reading)
-    taking = bringing.setting(kind, encoder, reading, convention, alphas)
-    return state.MergeView(encoder, reading, convention, tuple(alphas), alphas), taking
+        convention = choose_convention() if method is None else state.CONVENTIONS[0]
+    names = choose_tasks(encoder, reading)
+    with st.container(horizontal=True, gap="small", key="out_alphas"):
+        if method is None:
+            sliders = alphas = {name: choose_alpha(name, title) for name, title in names.items()}
+        else:
+            alpha = choose_alpha(state.DIRECTION, directions.title(method))
+            sliders, alphas = {state.DIRECTION: alpha}, dict.fromkeys(names, alpha)
+    taking = bringing.setting(kind, encoder, reading, convention, alphas, method, options)
+    view = state.MergeView(encoder, reading, convention, tuple(names), sliders, method, options)
+    return view, taking
+
+
+def choose_method() -> tuple[str | None, dict[str, float]]:
+    """Draw the choice of what merges the task vectors, and return it with its options."""
+    known = directions.methods()
+    keep(state.OUT_METHOD, (state.ARITHMETIC, *known))
+    method = st.selectbox(
+        "Merged by",
+        (state.ARITHMETIC, *known),
+        key=state.OUT_METHOD,
+        format_func=lambda name: known[name].title if name in known else "Task arithmetic",
+        persist_state="session",
+    )
+    if method == state.ARITHMETIC:
+        return None, {}
+    options = {name: option.usual for name, option in known[method].options.items()}
+    of, held = st.session_state.get(state.OUT_OPTIONS, (None, {}))
+    if of == method:  # as set on Merge, within what the method takes
+        fits = {k: type(options[k])(v) for k, v in held.items() if k in options}
+        options |= {
+            k: v
+            for k, v in fits.items()
+            if known[method].options[k].low <= v <= known[method].options[k].high
+        }
+    told = ", ".join(f"{name} {value:g}" for name, value in options.items())
+    st.caption(f"{known[method].does} Options: {told or 'none'}; set them on Merge.")
+    return method, options
+
+
+def choose_convention() -> str:
+    """Draw the choice of sum or mean, and return it."""
+    return st.segmented_control(
+        "Convention",
+        state.CONVENTIONS,
+        required=True,
+        format_func=str.capitalize,
+        key=state.OUT_CONVENTION,
+        help="Sum: each task vector times its alpha. Mean: times alpha / T, T tasks merged.",
+        persist_state="session",
+    )
 
 
 def keep(key: str, options: list[str] | tuple[str, ...]) -> None:
@@ -97,8 +139,8 @@ def keep(key: str, options: list[str] | tuple[str, ...]) -> None:
         st.session_state[key] = options[0]
 
 
-def choose_alphas(encoder: str, reading: str) -> dict[str, float]:
-    """Draw the choice of tasks with an alpha each, and return them; stop where there is none."""
+def choose_tasks(encoder: str, reading: str) -> dict[str, str]:
+    """Draw the choice of tasks, and return their titles by name; stop where there is none."""
     found = bringing.vectors(encoder, reading)
     if not found:
         mode = bringing.TRAINED[reading]
@@ -119,23 +161,24 @@ def choose_alphas(encoder: str, reading: str) -> dict[str, float]:
         format_func=titles.get,
         persist_state="session",
     )
-    alphas = {}
-    with st.container(horizontal=True, gap="small", key="out_alphas"):
-        for name in found:
-            if name in chosen:
-                key = state.OUT_ALPHA + name
-                st.session_state.setdefault(key, state.START)
-                alphas[name] = st.number_input(
-                    f"α {titles[name]}",
-                    min_value=state.LOWEST,
-                    max_value=state.HIGHEST,
-                    step=0.05,
-                    format="%.2f",
-                    key=key,
-                    width=150,
-                    persist_state="session",
-                )
-    return alphas
+    return {name: titles[name] for name in found if name in chosen}
+
+
+def choose_alpha(name: str, title: str) -> float:
+    """Draw one coefficient, and return it."""
+    key = state.OUT_ALPHA + name
+    direction = name == state.DIRECTION
+    st.session_state.setdefault(key, 1.0 if direction else state.START)
+    return st.number_input(
+        f"α {widgets.plain(title)}",
+        min_value=0.0 if direction else state.LOWEST,
+        max_value=state.FARTHEST if direction else state.HIGHEST,
+        step=0.05,
+        format="%.2f",
+        key=key,
+        width=150,
+        persist_state="session",
+    )
 
 
 def parcel(taking: bringing.Taking) -> None:
@@ -144,7 +187,7 @@ def parcel(taking: bringing.Taking) -> None:
     if refusal:
         st.info(refusal, icon=":material/info:")
         return
-    st.markdown(f"**{taking.file_name()}**")
+    st.markdown(f"**{widgets.plain(taking.file_name())}**")
     times = shared.pressed(state.OUT_ASKED, taking)
     if times is None:
         st.caption(
@@ -160,8 +203,12 @@ def parcel(taking: bringing.Taking) -> None:
             width="stretch",
         )
     else:
-        with widgets.engine_errors():
-            packed = shared.waited(bringing.take(taking, shared.visitor(), times))
+        work = bringing.take(taking, shared.visitor(), times)
+        before = st.session_state.get(state.OUT_WORK)
+        if before is not None and before is not work:
+            bringing.drop(before)
+        st.session_state[state.OUT_WORK] = work
+        packed = shared.waited(work)
         if packed is not None:
             hand_out(packed)
     shared.command_line(taking.command())
@@ -180,7 +227,7 @@ def hand_out(packed: bringing.Parcel) -> None:
             "Features",
             "not compared: transformers is not installed here"
             if apart is None
-            else f"transformers' image_embeds and ours are {apart:.1e} of the largest apart",
+            else f"image_embeds of transformers differ from ours by {apart:.1e} of the largest",
         ))
     shared.facts(rows, "out_facts")
     st.download_button(
