@@ -129,6 +129,7 @@ def add_encoder(home: Path) -> None:
         ("embed", "Eq. 1"),
         ("import", "tau = theta - theta_0"),
         ("export", "theta_0 + sum_t alpha_t tau_t, Eq. 1"),
+        ("reproduce", "normalized by\nthat of theta_0 + tau_t (Eq. 7)"),
         ("jobs", "tau_t of Eq. 1"),
     ],
 )

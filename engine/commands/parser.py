@@ -3,7 +3,16 @@
 import argparse
 
 from engine.commands.arguments import OneSentenceParser
-from engine.commands.verbs import data, exchanges, gradients, listings, measures, options, trainings
+from engine.commands.verbs import (
+    data,
+    exchanges,
+    gradients,
+    listings,
+    measures,
+    options,
+    reports,
+    trainings,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         *measures.VERBS,
         *gradients.VERBS,
         *exchanges.VERBS,
+        *reports.VERBS,
     ):
         declare(verbs)
     for name, verb in verbs.choices.items():

@@ -5,6 +5,7 @@ from engine.exhibits.definitions import EXHIBITS
 from engine.exhibits.exhibit import Cell, Column, Exhibit, Figure, Filled, Row, Run, Table
 from engine.exhibits.filling import filled
 from engine.exhibits.published import Published, published, published_name
+from engine.exhibits.report import provenance_of, write_report
 
 __all__ = [
     "EXHIBITS",
@@ -19,6 +20,8 @@ __all__ = [
     "Run",
     "Table",
     "filled",
+    "provenance_of",
     "published",
     "published_name",
+    "write_report",
 ]

@@ -58,18 +58,23 @@ def single(held: Standing, exhibit: Exhibit) -> Parts:
         figures.append(
             Figure(
                 f"single-{mode}",
-                f"Non-linear advantage: {READINGS[mode].lower()} ({where})",
+                f"Non-linear advantage: {_inner(READINGS[mode])} ({where})",
                 "points",
                 {
                     "points": points,
                     "x_axis": "non-linear FT, test accuracy",
-                    "y_axis": f"{READINGS[mode][0].lower()}{READINGS[mode][1:]}, test accuracy",
+                    "y_axis": f"{_inner(READINGS[mode])}, test accuracy",
                     "diagonal": True,
                 },
                 figures[0].sources,
             )
         )
     return (table,), tuple(figures), runs_of(answers)
+
+
+def _inner(title: str) -> str:
+    """Return a title as it stands within a sentence."""
+    return f"{title[0].lower()}{title[1:]}"
 
 
 def addition_tasks(held: Standing, exhibit: Exhibit) -> Parts:
@@ -112,7 +117,7 @@ def _curves(name: str, answers: Mapping[str, Answers]) -> tuple[Figure, ...]:
         return ()
     data = {
         "x": x, "series": series, "x_axis": "alpha, the same for every task vector",
-        "axis": "validation accuracy, mean over tasks", "chosen": chosen,
+        "axis": "mean validation accuracy", "chosen": chosen,
     }  # fmt: skip
     title = "What alpha was chosen by: the sum on validation"
     return (Figure(f"{name}-curve", title, "lines", data, tuple(sources)),)

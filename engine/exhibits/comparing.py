@@ -1,5 +1,6 @@
 """Published / here / why they differ."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class Compared:
         published: What was printed.
         cell: Ours; absent where there is none.
         why: Why they differ; "" if the protocol is the same.
+        order: Where the row stands in its column, there and here; "" with fewer than two rows.
     """
 
     exhibit: str
@@ -32,6 +34,7 @@ class Compared:
     published: Published
     cell: Cell
     why: str
+    order: str = ""
 
     def record(self) -> dict:
         """Return plain values."""
@@ -66,7 +69,8 @@ def compared(
             figure.column,
             figure,
             cells.get((figure.row, figure.column), NOTHING),
-            _with_order(why, figure, figures, cells),
+            why,
+            _order(figure, figures, cells),
         )
         for figure in figures
     )
@@ -118,23 +122,24 @@ def _recipes(held: "Standing") -> list[str]:
         first = next(iter(held.tasks))
         entry = held.entry(first, mode, held.seeds(mode)[0])
         recipe = {} if entry is None else entry.meta.get("recipe") or {}
-        if entry is not None and any(recipe.get(key) != PAPER[key] for key in PAPER):
+        if recipe.keys() >= PAPER.keys() and any(recipe[key] != PAPER[key] for key in PAPER):
             said.append(
-                f"{mode}: {recipe.get('steps')} steps of batch {recipe.get('batch')} at rate "
-                f"{recipe.get('rate'):g}, not 2,000 of 128 at 1e-05"
+                f"{mode}: {recipe['steps']:,} steps of batch {recipe['batch']} at rate "
+                f"{recipe['rate']:g}, not 2,000 of 128 at 1e-05"
             )
     return said
 
 
-def _with_order(why: str, figure: Published, figures, cells) -> str:
-    """Add whether the rows of a column stand in the published order."""
-    rows = [f for f in figures if f.column == figure.column]
-    ours = {f.row: cells.get((f.row, f.column), NOTHING) for f in rows}
-    measured = [f for f in rows if ours[f.row].state == KEPT]
+def _order(
+    figure: Published, figures: tuple[Published, ...], cells: Mapping[tuple[str, str], Cell]
+) -> str:
+    """Say which place a row takes among those of its column that are measured here."""
+    rows = [other for other in figures if other.column == figure.column]
+    ours = {other.row: cells.get((other.row, other.column), NOTHING) for other in rows}
+    measured = [other for other in rows if ours[other.row].state == KEPT]
     if ours[figure.row].state != KEPT or len(measured) < 2:
-        return why
-    theirs = [f.row for f in sorted(measured, key=lambda f: -f.value)]
-    here = [f.row for f in sorted(measured, key=lambda f: -ours[f.row].value)]
+        return ""
+    theirs = [other.row for other in sorted(measured, key=lambda o: -o.value)]
+    here = [other.row for other in sorted(measured, key=lambda o: -ours[o.row].value)]
     places = theirs.index(figure.row) + 1, here.index(figure.row) + 1
-    said = f"rank {places[0]} of {len(measured)} there, {places[1]} here"
-    return f"{why}; {said}" if why else said
+    return f"{places[0]} there, {places[1]} here, of {len(measured)}"

@@ -43,9 +43,12 @@ def twin(encoder: str) -> str | None:
     return encoder if encoder.endswith(RANDOM) else f"{encoder}{RANDOM}"
 
 
-def _if(*parts: str):
-    """Give the encoders whose name has one of some parts."""
-    return lambda encoder: encoder if any(part in encoder.lower() for part in parts) else None
+def _convolutional(encoder: str) -> str | None:
+    return encoder if encoder.lower().startswith("convnext") else None
+
+
+def _closed(encoder: str) -> str | None:
+    return encoder if encoder.startswith("timm/") else None
 
 
 def reading_columns(titled: str = "{}", **about: str) -> tuple[Column, ...]:
@@ -128,15 +131,15 @@ _ALL = (
         "convnext",
         "Task addition with a convolutional network",
         "Table 4",
-        stands_for=_if("convnext"),
+        stands_for=_convolutional,
         otherwise="needs a ConvNeXt of open_clip, as --encoder convnext_base:laion400m_s13b_b51k",
     ),
     _addition(
         "closed",
         "Task addition with a closed vocabulary",
         "Table 5",
-        stands_for=_if("timm", "supervised", "closed"),
-        otherwise="needs an encoder trained by supervision, with heads trained on each task",
+        stands_for=_closed,
+        otherwise="needs a supervised encoder, as --encoder timm/vit_base_patch16_224:augreg_in1k",
     ),
     Exhibit(
         "disentanglement",
@@ -150,11 +153,7 @@ _ALL = (
         "Task vectors of a pair in both modes; the paper takes 2,048 test images a task.",
         "A non-linear map: 440 settings of each image; linearized ones follow from stored "
         "responses.",
-        (
-            Column("box", "mean xi, box [0, 1]^2", better="down"),
-            Column("within", "mean xi, |alpha| <= 1", better="down"),
-            Column("whole", "mean xi, whole grid", better="down"),
-        ),
+        reading_columns(better="down"),
     ),
     Exhibit(
         "energy",
@@ -170,9 +169,9 @@ _ALL = (
         "task.",
         "n Jacobians of each logit.",
         (
-            Column("paper", "AUC, paper"),
-            Column("null", "AUC, null"),
-            Column("heldout", "AUC, held out", better="up"),
+            Column("paper", "AUC, paper", "number"),
+            Column("null", "AUC, null", "number"),
+            Column("heldout", "AUC, held out", "number", "up"),
         ),
     ),
     Exhibit(

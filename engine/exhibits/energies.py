@@ -34,24 +34,22 @@ def energy(held: Standing, exhibit: Exhibit, random: Standing) -> Parts:
         random: Of the randomly initialised twin; the encoder itself if it is random.
 
     Returns:
-        A table of areas, a figure a twin, and the runs.
+        A table of areas and a figure a twin, and the runs.
     """
     found = {held.encoder: [_found(held, task) for task in held.tasks.values()]}
     if random.encoder != held.encoder:
         found[random.encoder] = [_found(random, task) for task in random.tasks.values()]
-    rows = tuple(
-        Row(f"{encoder}:{item.task.name}", f"{encoder}: {item.task.title.lower()}", _cells(item))
-        for encoder, items in found.items()
-        for item in items
-    )
-    table = Table(exhibit.name, exhibit.title, exhibit.columns, rows)
     names = {"energy": (held, "Figures 6 and 15"), "energy-random": (random, "Figure 16")}
-    figures = tuple(
-        _figure(name, where, standing, found[standing.encoder])
-        for name, (standing, where) in names.items()
-        if name == "energy" or random.encoder != held.encoder
-    )
-    return (table,), figures, tuple(item.run for items in found.values() for item in items)
+    tables, figures = [], []
+    for name, (standing, where) in names.items():
+        if name == "energy" or random.encoder != held.encoder:
+            items = found[standing.encoder]
+            rows = tuple(Row(item.task.name, item.task.title, _cells(item)) for item in items)
+            title = f"{standing.encoder}, {held.control.title.lower()} as control"
+            tables.append(Table(name, title, exhibit.columns, rows))
+            figures.append(_figure(name, where, standing, items))
+    runs = tuple(item.run for items in found.values() for item in items)
+    return tuple(tables), tuple(figures), runs
 
 
 def _found(held: Standing, task: Task) -> _Found:

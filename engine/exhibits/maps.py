@@ -8,13 +8,19 @@ from torch import Tensor
 from engine.disentanglement import XiMap, axis, kept_maps, linearized_map
 from engine.disentanglement.maps import IMAGES
 from engine.exhibits.cells import Parts
-from engine.exhibits.definitions import MAP_IMAGES, READINGS, pairs_of, twin
+from engine.exhibits.definitions import MAP_IMAGES, pairs_of, twin
 from engine.exhibits.exhibit import KEPT, NOT_RUN, Cell, Exhibit, Figure, Row, Run, Table
 from engine.exhibits.standing import PRODUCT, Standing
 from engine.remembering import head_digest, tau_digests
 from engine.store import Entry
 
 Pair = tuple[str, str]
+
+REGIONS = {
+    "box": "Mean xi over the box [0, 1]^2",
+    "within": "Mean xi over |alpha| <= 1",
+    "whole": "Mean xi over the whole grid",
+}
 
 # by content, so that a page that asks again does not wait for the same algebra
 MOST_MAPS = 128
@@ -41,7 +47,7 @@ def disentanglement(held: Standing, exhibit: Exhibit, random: Standing) -> Parts
         random: Of the randomly initialised twin; the encoder itself if it is random.
 
     Returns:
-        A table of means of xi, a figure a twin, and the runs.
+        A table of means of xi a region, a figure a twin, and the runs.
     """
     found = {"disentanglement": _maps(held)}
     if random.encoder != held.encoder:
@@ -50,19 +56,10 @@ def disentanglement(held: Standing, exhibit: Exhibit, random: Standing) -> Parts
         "disentanglement": f"{held.encoder} (Figures 3, 10, 11)",
         "disentanglement-random": f"{random.encoder} (Figure 12)",
     }
-    rows = tuple(
-        Row(
-            f"{item.run.words[2]}:{'+'.join(item.pair)}:{item.mode}",
-            f"{item.run.words[2]}: {item.title}, {READINGS[item.mode].lower()}",
-            _cells(item),
-        )
-        for items in found.values()
-        for item in items
-    )
-    table = Table(exhibit.name, exhibit.title, exhibit.columns, rows)
+    tables = tuple(_table(name, title, exhibit, found) for name, title in REGIONS.items())
     figures = tuple(_figure(name, titles[name], items) for name, items in found.items())
     runs = tuple(item.run for items in found.values() for item in items)
-    return (table,), figures, runs
+    return tables, figures, runs
 
 
 def _maps(held: Standing) -> list[_Found]:
@@ -178,24 +175,34 @@ def _scores(
     return None
 
 
-def _cells(item: _Found) -> dict[str, Cell]:
-    """Return a map's means over the three regions."""
+def _table(region: str, title: str, exhibit: Exhibit, found: Mapping[str, list[_Found]]) -> Table:
+    """Make the table of one region: a row a pair, a column a reading."""
+    rows = []
+    for name, items in found.items():
+        whose = ", random init" if name.endswith("-random") else ""
+        for pair in dict.fromkeys(item.pair for item in items):
+            of_pair = [item for item in items if item.pair == pair]
+            key = "+".join(pair) + ("-random" if whose else "")
+            cells = {item.mode: _cell(item, region) for item in of_pair}
+            head = of_pair[0].title
+            rows.append(Row(key, f"{head[0].upper()}{head[1:]}{whose}", cells))
+    name = exhibit.name if region == "box" else f"{exhibit.name}-{region}"
+    return Table(name, title, exhibit.columns, tuple(rows))
+
+
+def _cell(item: _Found, region: str) -> Cell:
+    """Return the mean of a map over a region."""
     if item.map is None:
-        waiting = Cell(NOT_RUN, words=item.run.words, before=item.run.before)
-        return dict.fromkeys(("box", "within", "whole"), waiting)
-    alphas, xi = item.map.alphas, item.map.xi
+        return Cell(NOT_RUN, words=item.run.words, before=item.run.before)
+    alphas = item.map.alphas
     inside = {
         "box": (alphas >= 0) & (alphas <= 1),
         "within": alphas.abs() <= 1,
         "whole": alphas.abs() <= alphas.abs().max(),
-    }
+    }[region]
     seeds = () if item.run.seed is None else (item.run.seed,)
-    n = min(item.map.n.values())
-    return {
-        name: Cell(KEPT, float(xi[where][:, where].mean()), n=n, seeds=seeds,
-                   sources=item.run.sources)
-        for name, where in inside.items()
-    }  # fmt: skip
+    value = float(item.map.xi[inside][:, inside].mean())
+    return Cell(KEPT, value, n=min(item.map.n.values()), seeds=seeds, sources=item.run.sources)
 
 
 def _figure(name: str, title: str, items: list[_Found]) -> Figure:

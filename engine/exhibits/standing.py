@@ -11,19 +11,33 @@ from engine.finetune import recipe_for
 from engine.merging import METHODS
 from engine.remembering import CONTENT, PROBE
 from engine.store import Entry, Store
-from engine.tasks import TASKS, Split, Task, describe, load_split, load_task
+from engine.tasks import TASKS, Split, Task, describe, load_split, load_task, miniature
 
 TRAINED = {"nonlinear": "nonlinear", "posthoc": "nonlinear", "linear": "linear"}
+CLOSED = "timm/"  # names of encoders without a text tower, whose heads are trained
+HEAD = "head"  # what a trained head is kept as
 PRODUCT = 2.4  # forward passes that a Jacobian-vector product costs, measured for ViT-B/32
 TRAINING = {"nonlinear": 3.0, "linear": 3 * PRODUCT}  # passes an image of a training step
 
 
 @dataclass(frozen=True)
 class Identity:
-    """An encoder by its digest alone, which is all that keys depend on."""
+    """An encoder by its digests alone, which is all that keys depend on."""
 
     name: str
     digest: str
+    store: Store
+
+    def head_mark(self, task: Task) -> list[str]:
+        """Give what a task's head depends on beside this digest, as ``Encoder.head_mark``."""
+        head = trained_head(self.store, self.digest, task)
+        return [] if head is None else [head.digest]
+
+
+def trained_head(store: Store, digest: str, task: Task) -> Entry | None:
+    """Return the newest trained head of a task; encoders with a text tower have none."""
+    about = {"encoder_digest": digest, "task": task.name, "task_source": task.source}
+    return next(iter(store.find("result", what=HEAD, **about)), None)
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Standing:
     @property
     def identity(self) -> Identity:
         """The encoder, for keys."""
-        return Identity(self.encoder, self.digest)
+        return Identity(self.encoder, self.digest, self.store)
 
     # looked up once: a store reads its folder anew each time
     @functools.cached_property
@@ -103,12 +117,20 @@ class Standing:
     def training(
         self, mode: str, seed: int, tasks: Sequence[str] | None = None
     ) -> tuple[Words, ...]:
-        """Return the fine-tunes that a reading lacks, one call a task."""
+        """Return the heads and fine-tunes that a reading lacks, one call a task."""
         trained = TRAINED[mode]
-        return tuple(
+        names = tuple(self.tasks if tasks is None else tasks)
+        heads: tuple[Words, ...] = ()
+        if self.encoder.startswith(CLOSED):
+            heads = tuple(
+                ("heads", "--encoder", self.encoder, "--tasks", _typed(self.tasks[name]))
+                for name in names
+                if trained_head(self.store, self.digest, self.tasks[name]) is None
+            )
+        return heads + tuple(
             ("finetune", "--encoder", self.encoder, "--mode", trained, "--tasks",
              _typed(self.tasks[name]), "--seed", str(seed))
-            for name in (self.tasks if tasks is None else tasks)
+            for name in names
             if self.entry(name, trained, seed) is None
         )  # fmt: skip
 
@@ -123,7 +145,7 @@ class Standing:
     def probe(self, task: Task, split: str) -> Split:
         """Load the first images of a split, which stand for it."""
         if task.source == "miniature":  # drawn, always the same
-            return _drawn(task.name, split, self.image_size)
+            return _drawn(task.name, split, self.image_size, _world())
         return load_split(task, split, self.image_size, self.store, limit=PROBE)
 
     @property
@@ -211,6 +233,8 @@ class Standing:
         """Count the images through the encoder that fine-tunes cost."""
         total = 0.0
         for words in trainings:
+            if words[0] != "finetune":
+                continue
             mode = words[words.index("--mode") + 1]
             recipe = recipe_for(self.encoder, mode)
             total += recipe.steps * recipe.batch * TRAINING[mode]
@@ -253,20 +277,28 @@ def _is_seed(entry: Entry) -> bool:
     return isinstance(entry.meta.get("seed"), int)
 
 
+def _world() -> tuple:
+    """Return how large the miniature's splits are, on which their order depends."""
+    return tuple(sorted(miniature.SIZES.items()))
+
+
 @functools.cache
-def _drawn(task: str, split: str, image_size: int) -> Split:
+def _drawn(task: str, split: str, image_size: int, world: tuple) -> Split:
     """Return the first images of one of the miniature's splits, drawn once a process."""
     return load_split(load_task(task), split, image_size, None, limit=PROBE)
 
 
 @functools.cache
-def _of_miniature(task: str) -> dict[str, int]:
+def _of_miniature(task: str, world: tuple) -> dict[str, int]:
+    """Return the sizes of one of the miniature's splits."""
     return describe(load_task(task))["counts"]
 
 
 def _counts(task: Task) -> dict[str, int]:
     """Return how many images each split has."""
-    return _of_miniature(task.name) if task.source == "miniature" else describe(task)["counts"]
+    if task.source == "miniature":
+        return _of_miniature(task.name, _world())
+    return describe(task)["counts"]
 
 
 def _image_size(encoder: str, store: Store) -> int:
@@ -274,17 +306,18 @@ def _image_size(encoder: str, store: Store) -> int:
     if ":" not in encoder:
         kept = store.one("encoder", "make it with: python -m engine pretrain", name=encoder)
         return kept.meta["config"]["vision_cfg"]["image_size"]
-    return _open_clip_size(encoder.partition(":")[0])
+    return _published_size(encoder.partition(":")[0])
 
 
 @functools.cache
-def _open_clip_size(architecture: str) -> int:
-    """Return the side of an open_clip model's images."""
+def _published_size(architecture: str) -> int:
+    """Return the side of the images of one of open_clip's models, or of timm's."""
+    if architecture.startswith(CLOSED):
+        import timm
+
+        return timm.get_pretrained_cfg(architecture.removeprefix(CLOSED)).input_size[-1]
     import open_clip
 
-    size = (
-        (open_clip.get_model_config(architecture) or {})
-        .get("vision_cfg", {})
-        .get("image_size", 224)
-    )
+    config = open_clip.get_model_config(architecture) or {}
+    size = config.get("vision_cfg", {}).get("image_size", 224)
     return size if isinstance(size, int) else size[0]

@@ -36,6 +36,11 @@ def listen(listener: Listener | None) -> None:
     _listener = listener
 
 
+def heard() -> bool:
+    """Return whether a job is at work in this process."""
+    return _listener is not None
+
+
 def parts(of: int) -> None:
     """Tell of how many parts the work is; each has a name of its own in ``report``.
 

@@ -13,7 +13,8 @@ NAMES = (
     (re.compile(r"^vit-?b-?32"), "ViT-B/32"),
     (re.compile(r"^vit-?b-?16"), "ViT-B/16"),
     (re.compile(r"^vit-?l-?14(?!-336)"), "ViT-L/14"),
-    (re.compile(r"^convnext_base"), "ConvNeXt"),
+    (re.compile(r"^convnext"), "ConvNeXt"),
+    (re.compile(r"^timm/vit_base_patch16"), "ViT-B/16 (supervised)"),
 )
 
 
@@ -32,6 +33,7 @@ class Published:
         paper: arXiv id; "" where several sources were gathered.
         note: What must be known to read it.
         family: Of checkpoints, where it has a name; figures of two families are not compared.
+        title: Of the row, where ours has none.
     """
 
     exhibit: str
@@ -44,6 +46,7 @@ class Published:
     paper: str
     note: str = ""
     family: str = ""
+    title: str = ""
 
     def record(self) -> dict:
         """Return plain values."""
@@ -102,4 +105,5 @@ def _figures(file: dict) -> Iterator[Published]:
                             table["exhibit"], encoder, row, column, printed,
                             round(float(printed) / 100, 6), table["where"], file["paper"],
                             table.get("note", ""), file.get("family", ""),
+                            file.get("titles", {}).get(row, ""),
                         )  # fmt: skip
