@@ -42,9 +42,9 @@ def measure(way: str, points: int, device: str, encoder_name: str) -> dict:
 
     from engine.encoders import load_encoder
     from engine.ntk import kernel, plan
-    from engine.store import Store
+    from engine.store import default_store
 
-    encoder = load_encoder(encoder_name, Store(ROOT / "cache" / "local"), device=device)
+    encoder = load_encoder(encoder_name, default_store(), device=device)
     encoder.free_text()
     source = torch.Generator().manual_seed(0)
     size = encoder.image_size
@@ -92,23 +92,24 @@ def tutorial(encoder, head, x):
     return torch.stack([torch.einsum("Naf,Maf->aNM", j, j) for j in flat]).sum(0)[0]
 
 
-def floor(points: int, columns: int) -> dict:
+def floor(points: int, columns: int, device: str = "cuda") -> dict:
     """Time the bare matrix products of a kernel of ViT-B/32: M_i = G^T A and M M^T."""
     import torch
 
+    wait = torch.cuda.synchronize if device == "cuda" else int
     shapes = [(50, 768, 2304), (50, 768, 768), (50, 768, 3072), (50, 3072, 768)] * 11
     shapes += [(49, 3072, 768), (50, 768, 1536)]
     total, operations = 0.0, 0
     for T, a, b in shapes:
-        left = torch.randn(columns, T, b, device="cuda")
-        right = torch.randn(columns, T, a, device="cuda")
+        left = torch.randn(columns, T, b, device=device)
+        right = torch.randn(columns, T, a, device=device)
         step = max(1, 65536 // a)
-        torch.cuda.synchronize()
+        wait()
         begun = time.perf_counter()
         for low in range(0, b, step):
             M = (left[:, :, low : low + step].transpose(1, 2) @ right).flatten(1)
             M[:points] @ M.T
-        torch.cuda.synchronize()
+        wait()
         total += time.perf_counter() - begun
         operations += 2 * a * b * (columns * T + points * columns)
     return {"seconds": total, "operations": operations}
@@ -173,9 +174,9 @@ def main() -> None:
     from engine.encoders import load_encoder
     from engine.ntk import plan
     from engine.provenance import provenance
-    from engine.store import Store
+    from engine.store import default_store
 
-    encoder = load_encoder(args.encoder, Store(ROOT / "cache" / "local"))
+    encoder = load_encoder(args.encoder, default_store())
     encoder.free_text()
     P = sum(value.numel() for value in encoder.theta0.values())
     largest = max(value.numel() for value in encoder.theta0.values())
