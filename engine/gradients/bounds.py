@@ -64,7 +64,8 @@ def spectral_norm(
     """
     if start is None:
         source = torch.Generator().manual_seed(seed)
-        start = torch.randn(theta.shape, generator=source, dtype=torch.float64).to(theta)
+        start = torch.randn(theta.shape, generator=source, dtype=torch.float64)
+        start = start.to(theta.dtype).to(theta.device)
     v, found = start / start.norm(), 0.0
     for i in range(1, iterations + 1):
         product = objective.hvp(theta, v)

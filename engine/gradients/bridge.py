@@ -12,7 +12,7 @@ from engine.disentanglement.maps import PairMatrix
 from engine.gradients.accuracies import Reader
 from engine.gradients.expansion import predicted_merge_error
 from engine.gradients.objective import Objective
-from engine.gradients.path import Path, follow, norm
+from engine.gradients.path import Path, doubled, follow, norm
 from engine.gradients.pieces import Pieces
 from engine.gradients.regimes import Regime
 from engine.responses import responses
@@ -196,7 +196,7 @@ def _error(
         guess = predicted_merge_error(curved, alpha, regime.rate, K)
         lengths = norm(guess) * norm(error)
         found["predicted"] = norm(guess)
-        found["cosine"] = float(guess.double() @ error.double()) / lengths if lengths else None
+        found["cosine"] = float(doubled(guess) @ doubled(error)) / lengths if lengths else None
     return found
 
 

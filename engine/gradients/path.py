@@ -87,11 +87,11 @@ class Path:
         Returns:
             Shape (P,), float64; exact at both ends, within one rounding of a difference between.
         """
-        return _doubled(self.last) if k == self.epochs else self.kept(k)
+        return doubled(self.last) if k == self.epochs else self.kept(k)
 
     def kept(self, k: int) -> Tensor:
         """Give what the differences say of theta^k - theta_0, shape (P,), float64."""
-        total = _doubled(self.start)
+        total = doubled(self.start)
         for difference in self.differences[:k]:
             total = total + difference.wide(total)
         return total
@@ -109,7 +109,7 @@ class Path:
         """
         if self.regime.name == "adamw":
             return None
-        moved = _doubled(self.last) - _doubled(self.start)
+        moved = doubled(self.last) - doubled(self.start)
         length = float(moved.norm())
         return float((moved + self.regime.rate * self.summed).norm()) / length if length else 0.0
 
@@ -206,7 +206,7 @@ def follow(
     origin = torch.zeros_like(theta0) if start is None else start.to(theta0)
     walker = Walker(regime, theta0, origin)
     found = load_state() if load_state is not None else None
-    path = Path(regime, origin, origin, _doubled(torch.zeros_like(theta0)))
+    path = Path(regime, origin, origin, doubled(torch.zeros_like(theta0)))
     if found is not None:
         path = _resumed(found, regime, walker)
     kept = path.kept(path.epochs)
@@ -238,11 +238,11 @@ def _epoch(
         path.gradient.append(norm(first[1]))
         path.gradients.append(Compact.of(first[1]))
     used = _steps(objectives, path, walker, alpha, first if regime.batch is None else None)
-    path.summed += _doubled(used)
+    path.summed += doubled(used)
     path.used_gradient.append(norm(used) / max(regime.steps(o.n) for o in objectives))
     path.last = walker.tau()
     path.displacement.append(norm(path.last - before))
-    path.differences.append(Compact.of(_doubled(path.last) - kept))
+    path.differences.append(Compact.of(doubled(path.last) - kept))
     return kept + path.differences[-1].wide(kept)
 
 
@@ -292,11 +292,11 @@ def _summed(
 
 def norm(vector: Tensor) -> float:
     """Give the Euclidean norm, summed in float64."""
-    return float(_doubled(vector).norm())
+    return float(doubled(vector).norm())
 
 
-def _doubled(vector: Tensor) -> Tensor:
-    """Return a vector in float64, on its device where that has float64."""
+def doubled(vector: Tensor) -> Tensor:
+    """Give a vector in float64, on its device where that has float64, else on the CPU."""
     return (vector.cpu() if vector.device.type == "mps" else vector).double()
 
 
