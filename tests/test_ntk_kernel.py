@@ -12,6 +12,7 @@ from engine.encoders.towers import build_model, make_encoder
 from engine.errors import NonFiniteError, ParameterMismatchError, UsageError
 from engine.ntk import ALGORITHMS, kernel, plan
 from engine.ntk import layerwise as layerwise_module
+from engine.ntk.plans import survey_of
 from engine.ntk.segments import Segments
 from engine.ntk.uses import Book, watch
 from tests.tiny_clip import CONFIG
@@ -180,6 +181,23 @@ def test_the_trace_kernel_is_the_sum_over_logits_and_the_scores_have_their_own()
     score = kernel(encoder, theta, head, rows, columns, [0], readout="score")
     jacobian = looped(encoder, theta, head, columns, 0, "score")
     torch.testing.assert_close(score.values[0], sum(J[:2] @ J.T for J in jacobian.values()))
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_one_pass_that_is_kept_gives_the_kernel_of_several(name):
+    encoder = TOWERS[name]()
+    theta, head, rows, columns = problem(encoder)
+    m = len(columns)
+    kept, several = (
+        kernel(encoder, theta, head, rows, columns, [1], algorithm="layerwise", batch=batch)
+        for batch in (m, m - 1)
+    )
+    torch.testing.assert_close(kept.values, several.values, rtol=1e-11, atol=0)
+    for parameter, part in several.layers.items():
+        torch.testing.assert_close(kept.layers[parameter], part, rtol=1e-10, atol=1e-13)
+    counted = survey_of(encoder)
+    spared = several.plan.operations - kept.plan.operations
+    assert spared == (m * counted.forward if counted.segments > 1 else 0)
 
 
 @pytest.mark.parametrize("algorithm", ["layerwise", "jacobian"])

@@ -1,6 +1,8 @@
 """The tangent kernel layer by layer, from activations and back-propagated signals."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -8,9 +10,19 @@ from torch import Tensor
 from engine.encoders import Encoder
 from engine.ntk.grams import Parts, Sums, add_gram, gather
 from engine.ntk.segments import Segments
-from engine.ntk.uses import Book, pieces, watch
+from engine.ntk.uses import Book, Use, pieces, watch
 
 Readout = Callable[[Tensor], Tensor]  # features (N, d) -> one logit of each image, (N,)
+_parted: WeakKeyDictionary[Encoder, bool] = WeakKeyDictionary()  # whether segments share nothing
+
+
+@dataclass
+class _Run:
+    """One segment's forward run: what the way back needs."""
+
+    begun: Tensor
+    left: Tensor | None
+    uses: list[Use]
 
 
 def layerwise_kernel(
@@ -32,7 +44,8 @@ def layerwise_kernel(
     with a layer's inputs a and output gradients g at its tokens t. The trunk is run block by
     block, from the last to the first, each again from its stored entry: two forward passes and
     one backward pass, and never more held than the entries of all blocks, one block's factors and
-    ``chunk`` entries of M for each point.
+    ``chunk`` entries of M for each point. Where one pass takes all points, what it computed is
+    kept for the way back, and the second forward pass is spared.
 
     Args:
         encoder: Whose ``features`` are differentiated.
@@ -54,26 +67,34 @@ def layerwise_kernel(
     """
     book = Book()
     watched = watch(theta, book)
-    segments = choose_segments(encoder, watched, book, points[:1])
+    if encoder in _parted:
+        segments = Segments(encoder, whole=not _parted[encoder])
+    else:
+        segments = choose_segments(encoder, watched, book, points[:1])
+        _parted[encoder] = segments.count > 1
     wide = torch.device("cpu") if points.device.type == "mps" else points.device
     n, m = (len(range(*which.indices(len(points)))) for which in (rows, columns))
     sums = Sums(torch.zeros(n, m, dtype=torch.float64, device=wide))
-    entries = _entries(segments, theta, points, batch)
+    runs = _runs(segments, watched, book, points) if len(points) <= batch else []
+    entries = [] if runs else _entries(segments, theta, points, batch)
     signal: Tensor | None = None
     for segment in reversed(range(segments.count)):
-        entry = entries.pop() if segment else None
         parts: Parts = {}
-        for start in range(0, len(points), batch):
-            where = slice(start, min(start + batch, len(points)))
-            last = segment == segments.count - 1
-            pull = None if last else signal[where]
-            gradient = _back(
-                segments, segment, watched, book, points, entry, where, readout, pull, parts, theta
-            )
-            if entry is not None:
-                entry[where] = gradient  # no longer needed: the signal takes its place
-            progress((where.stop - where.start) / segments.count)
-        signal = entry
+        if runs:
+            whole = slice(0, len(points))
+            signal = _back(runs.pop(), segment, readout, signal, parts, theta, whole, len(points))
+            progress(len(points) / segments.count)
+        else:
+            entry = entries.pop() if segment else None
+            for start in range(0, len(points), batch):
+                where = slice(start, min(start + batch, len(points)))
+                run = _forward(segments, segment, watched, book, points, entry, where)
+                pull = None if signal is None else signal[where]
+                gradient = _back(run, segment, readout, pull, parts, theta, where, len(points))
+                if entry is not None:
+                    entry[where] = gradient  # no longer needed: the signal takes its place
+                progress((where.stop - where.start) / segments.count)
+            signal = entry
         for name in list(parts):
             used = list(parts.pop(name).values())
             add_gram(sums, name, used, theta[name].shape, rows, columns, chunk)
@@ -86,7 +107,7 @@ def choose_segments(encoder: Encoder, watched: Mapping, book: Book, x: Tensor) -
     Args:
         encoder: To be parted.
         watched: Its parameters.
-        book: Theirs; left with the uses of the run, each with its segment.
+        book: Theirs.
         x: One image.
 
     Returns:
@@ -122,7 +143,17 @@ def _entries(
     return held
 
 
-def _back(
+def _runs(segments: Segments, watched: Mapping, book: Book, points: Tensor) -> list[_Run]:
+    """Run all points through every segment once, and keep it all."""
+    found: list[_Run] = []
+    for segment in range(segments.count):
+        entry = found[-1].left if found else None
+        run = _forward(segments, segment, watched, book, points, entry, slice(0, len(points)))
+        found.append(run)
+    return found
+
+
+def _forward(
     segments: Segments,
     segment: int,
     watched: Mapping,
@@ -130,12 +161,8 @@ def _back(
     points: Tensor,
     entry: Tensor | None,
     where: slice,
-    readout: Readout,
-    pull: Tensor | None,
-    parts: Parts,
-    theta: Mapping[str, Tensor],
-) -> Tensor | None:
-    """Run one batch forward and back through a segment, gather its pieces, return the signal."""
+) -> _Run:
+    """Run one batch through a segment."""
     book.uses.clear()
     begun = (points if entry is None else entry)[where].detach().requires_grad_()
     with torch.enable_grad():
@@ -143,15 +170,32 @@ def _back(
             left = segments.part(watched, segment, begun, None, book)
         else:
             left = segments.part(watched, segment, points[:1], begun, book)
-        target = readout(left).sum() if pull is None else (left * pull).sum()
-        wanted = [use.out for use in book.uses] + ([] if entry is None else [begun])
-        found = list(torch.autograd.grad(target, wanted, allow_unused=True))
-    del left, target, wanted
-    signal = None if entry is None else found.pop()
-    for number, use in enumerate(book.uses):
-        if found[number] is not None:
-            made = pieces(use, found[number], theta)
-            gather(parts, number, made, where, len(points))
-        found[number] = None
+    run = _Run(begun, left, list(book.uses))
     book.uses.clear()
+    return run
+
+
+def _back(
+    run: _Run,
+    segment: int,
+    readout: Readout,
+    pull: Tensor | None,
+    parts: Parts,
+    theta: Mapping[str, Tensor],
+    where: slice,
+    count: int,
+) -> Tensor | None:
+    """Go back through a segment, gather its pieces, return the signal at its entry."""
+    with torch.enable_grad():
+        target = readout(run.left).sum() if pull is None else (run.left * pull).sum()
+        wanted = [use.out for use in run.uses] + ([run.begun] if segment else [])
+        found = list(torch.autograd.grad(target, wanted, allow_unused=True))
+    run.left = None
+    del target, wanted
+    signal = found.pop() if segment else None
+    for number, use in enumerate(run.uses):
+        if found[number] is not None:
+            gather(parts, number, pieces(use, found[number], theta), where, count)
+        found[number] = None
+    run.uses.clear()
     return signal

@@ -4,6 +4,7 @@ import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ BATCH, CHUNK = 16, 1 << 16
 LEAST_CHUNK = 1 << 12
 ENTRY = 200  # what writing and reading one entry of a Jacobian costs, in operations
 ATTAINED = 0.5  # share of a large product's speed that the whole run attains
+_surveys: WeakKeyDictionary[Encoder, "Survey"] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def plan(
     r"""Choose algorithm and batch by what they cost.
 
     With F operations of a forward pass, P parameters and N points, for each logit: layer by layer
-    N (3 F) + sum_l min(2 a b (N T + n m), 2 n m T^2 (a + b)); Jacobian contraction
+    N (3 F) + sum_l min(2 a b (N T + n m), 2 n m T^2 (a + b)), N (2 F) where one pass takes all
+    points; Jacobian contraction
     N (3 F + 200 P) + 2 n m P; products n (m + 1) 3 F. ``auto`` takes the fewest operations among
     those that fit the memory. Where a batch does not fit it is halved, then the chunk, then the
     points are taken in blocks, each pair of blocks anew.
@@ -172,7 +175,7 @@ def plan(
 
 
 def survey_of(encoder: Encoder) -> Survey:
-    """Count one image's run through an encoder.
+    """Count one image's run through an encoder; what was counted is remembered.
 
     Args:
         encoder: On its device.
@@ -180,6 +183,8 @@ def survey_of(encoder: Encoder) -> Survey:
     Returns:
         The counts.
     """
+    if encoder in _surveys:
+        return _surveys[encoder]
     theta = encoder.theta0
     book = Book()
     watched = watch(theta, book)
@@ -205,7 +210,7 @@ def survey_of(encoder: Encoder) -> Survey:
             else:
                 layers.append((0, kept, 1))
             factors[use.place] = factors.get(use.place, 0) + kept
-    return Survey(
+    _surveys[encoder] = Survey(
         sum(value.numel() for value in theta.values()),
         _dtype(encoder).itemsize,
         forward,
@@ -215,6 +220,7 @@ def survey_of(encoder: Encoder) -> Survey:
         max(activations.values(), default=0),
         tuple(layers),
     )
+    return _surveys[encoder]
 
 
 def free_memory(encoder: Encoder) -> int:
@@ -264,12 +270,15 @@ def _fit(
             block = (min(block, columns) + 1) // 2
         else:
             return None
-    return _operations(survey, name, rows, columns, points, block), name, batch, chunk, block, size
+    spent = _operations(survey, name, rows, columns, points, block, held <= batch)
+    return spent, name, batch, chunk, block, size
 
 
 def _bytes(survey: Survey, name: str, batch: int, chunk: int, held: int, rows: int) -> int:
     """Return the bytes beyond the encoder for so many points held at once."""
     pass_ = batch * survey.activations
+    if held <= batch:  # one pass takes all points and is kept whole
+        pass_ *= survey.segments
     widest = max((a * b for _, a, b in survey.layers), default=0)
     wide = min(widest, max(chunk, max((b for _, _, b in survey.layers), default=0)))
     if name == "layerwise":
@@ -281,7 +290,9 @@ def _bytes(survey: Survey, name: str, batch: int, chunk: int, held: int, rows: i
     return kept * survey.itemsize
 
 
-def _operations(survey: Survey, name: str, n: int, m: int, points: int, block: int) -> int:
+def _operations(
+    survey: Survey, name: str, n: int, m: int, points: int, block: int, once: bool
+) -> int:
     """Return the operations of one logit."""
     F, P = survey.forward, survey.parameters
     # each block of columns is passed once for each block of rows, and the other way about
@@ -291,7 +302,7 @@ def _operations(survey: Survey, name: str, n: int, m: int, points: int, block: i
         return N * (3 * F + ENTRY * P) + 2 * n * m * P
     if name == "products":
         return n * (m + 1) * 3 * F
-    total = N * F * (3 if survey.segments > 1 else 2)
+    total = N * F * (2 if once or survey.segments == 1 else 3)
     for T, a, b in survey.layers:
         if T and token_form_is_cheaper(n, m, N, T, a, b):
             total += 2 * n * m * T * T * (a + b)
