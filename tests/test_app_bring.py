@@ -887,3 +887,48 @@ def test_the_address_gives_the_view_back():
     assert state.bring_from_query(state.bring_to_query(view)) == view
     assert state.bring_from_query({"v": "<b>"}).section == "checkpoint"
     assert state.bring_to_query(state.BringView("task", merge)) == {"v": "task"}
+
+
+# ------------------------------------------------------------------------------- command line
+
+
+def told(capsys, *words) -> dict:
+    capsys.readouterr()
+    assert main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_command_line_remembers_as_the_page_does(here, pictures, tmp_path, capsys):
+    cache = ("--cache", here.home)
+    said = told(capsys, "tasks", "--add", pictures, *cache)
+    assert said["added"] == said["remembered"] == [str(pictures)]
+    assert said["tasks"][-1]["name"] == "land_use"
+    assert catalogue.own_tasks() == {str(pictures): "land use"}
+    file = tmp_path / "words.yaml"
+    file.write_text("title: Fields\nclassnames: [river, forest, crop]\n")
+    said = told(capsys, "tasks", "--add", pictures, "--words", file, *cache)
+    assert said["tasks"][-1]["classes"] == ["river", "forest", "crop"]
+    assert load_task(str(pictures)).title == "Fields"
+    pictures.rename(tmp_path / "elsewhere")
+    said = told(capsys, "tasks", *cache)
+    assert [row["reference"] for row in said["gone"]] == [str(pictures)]
+    said = told(capsys, "tasks", "--forget", pictures, *cache)
+    assert said["remembered"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--add", "signs"), "miniature's own"),
+        (("--forget", "signs"), "not among the tasks remembered"),
+        (("--add", "a", "b", "--words", "x.yaml"), "those of one task"),
+        (("--add", "/nowhere/birds"), "not a folder"),
+        (("--add", "signs", "--words", "/nowhere.yaml"), "is no file"),
+    ],
+)
+def test_the_command_line_refuses_in_a_sentence(here, words, said, capsys):
+    assert main(["tasks", *words, "--cache", str(here.home)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert remembered(here) == {}

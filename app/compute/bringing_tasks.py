@@ -265,22 +265,11 @@ def add(found: Found, said: Mapping[str, Any], beside: bool) -> str:
         UsageError: If the words cannot be carried out.
         EngineError: If they cannot be written.
     """
-    from engine.errors import UsageError
     from engine.store import default_store
-    from engine.tasks import describe, find_known, load_task
-    from engine.tasks.own import remember, write_task_file, write_words
+    from engine.tasks import own
 
-    wrong = check(found, said)
-    if wrong:
-        raise UsageError(wrong)
-    store, reference = default_store(), found.reference
-    if differs(found, said):
-        known = find_known(reference)
-        if known is not None:
-            reference = str(write_task_file(known, said, store.home, beside))
-        else:
-            reference = str(write_words(found.root, said, store.home, beside))
-    remember(store, reference, describe(load_task(reference)))
+    changed = said if differs(found, said) else None
+    reference = own.add(default_store(), found.reference, changed, beside)
     models.task.clear()  # pages must meet the new words
     return reference
 
@@ -294,9 +283,20 @@ def forget(reference: str) -> None:
     models.task.clear()
 
 
-def command(reference: str) -> str:
-    """Return the words that remember a task without the page."""
-    return f"python -m engine tasks --add {shlex.quote(reference)}"
+def command(reference: str, words: bool = False) -> str:
+    """Return the words that remember a task without the page.
+
+    Args:
+        reference: What ``load_task`` takes.
+        words: Whether words are given with it, as the YAML that the page shows.
+    """
+    told = f" --words {FILE}" if words else ""
+    return f"python -m engine tasks --add {shlex.quote(reference)}{told}"
+
+
+def decode_command(reference: str, encoder_name: str) -> str:
+    """Return the words that decode a task without the page."""
+    return f"python -m engine fetch {shlex.join([reference, '--encoder', encoder_name])}"
 
 
 def decode(reference: str, encoder_name: str, visitor: str, times: int = 0) -> Work:

@@ -2,13 +2,14 @@
 
 import argparse
 
+from engine.commands import adding
 from engine.commands.choices import open_store, open_tasks
 from engine.commands.printing import Outcome, megabytes, percent, table
 from engine.encoders import Encoder, encoder_names, load_encoder
 from engine.encoders.published import published_here
 from engine.errors import EngineError
 from engine.store import Entry
-from engine.tasks import CONTROL, TASKS, describe, hub, registry
+from engine.tasks import CONTROL, TASKS, describe, hub, own, registry
 
 FOOTNOTE = """
 
@@ -76,16 +77,24 @@ def tasks(args: argparse.Namespace) -> Outcome:
     """Show the miniature's tasks, those named, and which known data sets of the hub are here.
 
     Args:
-        args: With ``paths``, whatever ``load_task`` takes.
+        args: With ``paths``, whatever ``load_task`` takes; ``add``, ``words`` and ``forget``, which
+            change what is remembered; and ``cache``.
 
     Returns:
         ``{"tasks": [{name, title, description, source, warning, control, classes, templates,
-        counts, rules}], "known": [{name, hub, config, here, warning}]}``; ``counts`` are of train,
+        counts, rules}], "known": [{name, hub, config, here, warning}], "added": [reference],
+        "remembered": [reference], "gone": [{reference, reason}]}``; ``counts`` are of train,
         validation and test.
     """
+    store = open_store(args)
+    added = adding.change(store, args)
+    found = open_tasks([*TASKS, CONTROL, *args.paths])
+    remembered = list(own.remembered(store))
+    named = {task.source for task in found}
+    mine, gone = adding.loaded([each for each in remembered if each not in named])
     rows = [
         {**describe(task), "control": task.name == CONTROL and task.source == "miniature"}
-        for task in open_tasks([*TASKS, CONTROL, *args.paths])
+        for task in (*found, *mine)
     ]
     text = table(
         ("task", "classes", "train", "validation", "test", "templates", "title"),
@@ -100,6 +109,10 @@ def tasks(args: argparse.Namespace) -> Outcome:
             for row in rows
         ],
     )
+    if remembered:
+        text += f"\n\nremembered, so that pages offer them: {', '.join(remembered)}"
+    for row in gone:
+        text += f"\ngone: {row['reason']} (to forget it: tasks --forget {row['reference']})"
     known = [_known(registry.known(name)) for name in registry.NAMES]
     here = [row["name"] for row in known if row["here"]]
     absent = [row["name"] for row in known if not row["here"]]
@@ -110,7 +123,8 @@ def tasks(args: argparse.Namespace) -> Outcome:
             f"\n\nknown data sets of the hub that are not here: {', '.join(absent)}"
             f"\nbring one, where there is a network, with: python -m engine fetch {absent[0]}"
         )
-    return Outcome({"tasks": rows, "known": known}, text)
+    record = {"tasks": rows, "known": known, "added": added, "remembered": remembered}
+    return Outcome({**record, "gone": gone}, text)
 
 
 def _known(known: registry.Known) -> dict:

@@ -8,14 +8,61 @@ from typing import Any
 
 import yaml
 
-from engine.errors import EngineError
+from engine.errors import EngineError, UsageError
 from engine.store import Entry, Store, write_bytes
+from engine.tasks import describe, files, find_known, hub, load_task
 from engine.tasks.registry import Known
-from engine.tasks.words import FILE
+from engine.tasks.words import FILE, spoken
 from engine.tasks.words import KEYS as WORDS
 
 KIND = "task"
 FOLDER = "tasks"  # of the store's home: words of data sets whose own folder cannot be written
+
+
+def add(
+    store: Store, reference: str, said: Mapping[str, Any] | None = None, beside: bool = True
+) -> str:
+    """Remember a task, its words written down first where some are given.
+
+    Args:
+        store: Where it is kept.
+        reference: What ``load_task`` takes: a folder, a task file, or a data set of the hub.
+        said: Title, description, classnames and templates; None leaves them as they are.
+        beside: Whether to write them beside the data; else, and where that cannot be, into the
+            cache.
+
+    Returns:
+        What ``load_task`` takes from now on.
+
+    Raises:
+        UsageError: If the task is the miniature's, or the words cannot be carried out.
+        MissingDataError: If the data is not on this machine.
+        EngineError: If the words cannot be written.
+    """
+    if said is not None:
+        reference = _said(store, reference, said, beside)
+    task = load_task(reference)
+    if task.source == "miniature":
+        raise UsageError(f"{task.name} is one of the miniature's own tasks; nothing is to be added")
+    remember(store, task.source, describe(task))
+    return task.source
+
+
+def _said(store: Store, reference: str, said: Mapping[str, Any], beside: bool) -> str:
+    """Return what to load a task from once its words are written.
+
+    Raises:
+        UsageError: If they cannot be carried out.
+    """
+    known = find_known(reference)
+    root = Path(reference).expanduser().absolute().resolve()
+    data = files.scan(root) if known is None else hub.scan(known)
+    path = root / FILE if known is None else known.path or Path(f"{known.name}.yaml")
+    name, where = (root.name, str(root)) if known is None else (known.name, known.hub)
+    spoken(path, dict(said), name, where, data.labels, data.count)
+    if known is not None:
+        return str(write_task_file(known, said, store.home, beside))
+    return str(write_words(root, said, store.home, beside))
 
 
 def remember(store: Store, reference: str, about: Mapping[str, Any]) -> Entry:

@@ -193,7 +193,11 @@ def added(found: bringing.Found, said: dict, beside: bool, of: tuple, disabled: 
             "Added: choose it on Fine-tune and Eigenfunctions, and for a checkpoint you bring.",
             icon=":material/check_circle:",
         )
-    shared.command_line(bringing.command(reference if before == of else found.reference))
+    shared.command_line(
+        bringing.command(reference)
+        if before == of
+        else bringing.command(found.reference, bringing.differs(found, said))
+    )
 
 
 def brought() -> None:
@@ -233,6 +237,8 @@ def brought() -> None:
                 args=(chosen,),
                 help="Images, words and checkpoints stay.",
             )
+        if encoder is not None:
+            shared.command_line(bringing.decode_command(chosen, encoder))
         times = shared.pressed(state.BRING_DECODED, (chosen, encoder))
         if times is not None:
             counts = shared.waited(bringing.decode(chosen, encoder, shared.visitor(), times))

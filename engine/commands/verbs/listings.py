@@ -22,13 +22,25 @@ def _tasks(verbs) -> None:
         "tasks",
         "list the tasks: classes, images, templates; and the data sets of the hub that are here",
         "A task is the support D_t and the distribution mu_t on it of Eq. 1 and Eq. 7.",
-        "tasks ~/pictures/birds eurosat",
+        "tasks ~/pictures/birds eurosat\n  python -m engine tasks --add ~/pictures/birds",
     )
     verb.add_argument(
         "paths",
         nargs="*",
         metavar="T",
         help="also these: folders or task files of your own, eurosat and such, hub:owner/name",
+    )
+    verb.add_argument(
+        "--add", nargs="+", default=[], metavar="T", help="remember these: every page offers them"
+    )
+    verb.add_argument(
+        "--words",
+        metavar="FILE.yaml",
+        help="of the one task added: title, description, classnames, templates; written beside "
+        "its data, or into the cache where that cannot be",
+    )
+    verb.add_argument(
+        "--forget", nargs="+", default=[], metavar="T", help="take these off the list again"
     )
 
 
