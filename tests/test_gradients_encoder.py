@@ -422,7 +422,7 @@ def test_equal_evaluations_of_three_methods(walked):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_bridge_against_its_parts(encoder, splits, mode):
     objectives = objectives_of(encoder, splits, mode)
-    regime, K = Regime("gd", 0.0004), 4
+    regime, K = Regime("gd", 2e-5), 4
     paths = {name: follow([o], regime, K) for name, o in objectives.items()}
     test = {name: fake_split(task, "test", n=30) for name, task in TASKS.items()}
     reader = Reader(fake_encoder(), mode, TASKS, test)
