@@ -514,6 +514,20 @@ def test_a_job_can_be_cancelled_resumed_and_discarded(empty):
     assert jobs.list() == []
 
 
+def test_a_job_that_ends_shows_its_answer(here):
+    digest = load_encoder("miniature", here).digest
+    job = Jobs(here.home).submit(gradients_jobs.words("miniature", "gd", {"seed": 7}))
+    page = open_page(v="early", m="gd")
+    first = in_address(page, "u")
+    entry = keep_gradients(here, "seven", make_record(seed=7, encoder_digest=digest))
+    assert in_address(page.run(), "u") == first  # it does not jump while one looks at another
+    change_job(job, state="done")
+    page.run()
+    assert not page.exception
+    assert in_address(page, "u") == compute.run_of(make_record(seed=7))
+    here.delete(entry)
+
+
 # ------------------------------------------------------------------------- empty and failing
 
 

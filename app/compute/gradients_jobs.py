@@ -1,6 +1,6 @@
 """Background jobs that measure task vectors against gradients: launched, followed, resumed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from app.compute import catalogue, jobs
@@ -55,3 +55,8 @@ def followed() -> tuple[list[Job], list[Job]]:
     at_work = [job for job in found if not job.finished]
     stopped = [job for job in found if job.state in jobs.RESUMABLE]
     return at_work, stopped[:SHOWN]
+
+
+def answered(ids: Collection[str]) -> bool:
+    """Say whether one of these jobs is done; those deleted meanwhile are not."""
+    return any(job.id in ids and job.state == "done" for job in jobs.queue().list())

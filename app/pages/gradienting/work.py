@@ -92,8 +92,11 @@ def watch() -> None:
     """Draw the jobs at work or stopped; run the page again when one begins or ends."""
     at_work, stopped = compute.followed()
     now = [job.id for job in at_work]
-    if now != st.session_state.get(state.GRADIENTS_AT_WORK, []):
+    before = st.session_state.get(state.GRADIENTS_AT_WORK, [])
+    if now != before:
         st.session_state[state.GRADIENTS_AT_WORK] = now
+        if compute.answered(set(before) - set(now)):
+            st.session_state.pop(state.GRADIENTS_RUN, None)  # the newest answer comes first
         st.rerun()
     for job in [*at_work, *stopped]:
         with st.container(border=True, key=f"gradients_job_{job.id}"):
