@@ -7,11 +7,13 @@ import pytest
 import torch
 from tiny_world import make_encoder
 
+from benchmarks import measuring
 from engine.commands import jobs as verb
 from engine.encoders import load_encoder
 from engine.errors import EngineError
 from engine.finetune import recipe_for
 from engine.jobs import Jobs, estimate, folder, probe, processes
+from engine.store import default_store
 
 SIZES = {"train": 300, "validation": 50, "test": 80}
 
@@ -87,6 +89,33 @@ def test_what_cannot_fit_is_refused_with_the_batch_that_would(store, monkeypatch
     assert guess(store, accumulate=pieces).refusal is None
     monkeypatch.setattr(estimate, "memory_there", lambda _: 1000)
     assert "not even one image fits" in guess(store).refusal
+
+
+def test_blocks_computed_again_take_less_memory(store):
+    plain, again = guess(store, batch=512), guess(store, batch=512, checkpointing=True)
+    assert again.memory < plain.memory
+    assert again.batch_that_fits > plain.batch_that_fits
+    rates = folder.read_table(store.home / "jobs" / "rates.json")
+    assert sorted(key.endswith("| checkpointing") for key in rates) == [False, True]
+
+
+def test_checkpointing_is_offered_where_it_is_off(store, monkeypatch):
+    monkeypatch.setattr(estimate, "memory_there", lambda _: 1000)
+    assert "turn checkpointing on" in guess(store).refusal
+    assert "checkpointing" not in guess(store, checkpointing=True).refusal
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["nonlinear", "linear"])
+def test_the_estimate_is_near_the_peak_of_a_real_fine_tune(mode):
+    """In a fresh process, torch and all; what may not happen is a peak above the estimate."""
+    words = ["peak", "--encoder", "miniature", "--batch", "256", "--modes", mode]
+    peak = measuring.fresh("benchmarks.gpu_parts", words)["peak"]
+    recipe = recipe_for("miniature", mode, batch=256)
+    sizes = {"train": 512, "validation": 2}
+    told = estimate.estimate(default_store(), "miniature", mode, recipe, sizes, "cpu").memory
+    assert 0.95 < told / peak < 1.4
 
 
 def test_a_full_disk_is_refused(store, monkeypatch):

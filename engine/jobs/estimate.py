@@ -143,12 +143,13 @@ def _too_large(memory: float, there: int, recipe: Recipe, fits: int) -> str:
 
 def _instead(recipe: Recipe, fits: int) -> str:
     """Say which batch would fit."""
+    again = "" if recipe.checkpointing else "turn checkpointing on, "
     if fits < 1:
-        return "not even one image fits: take a smaller encoder or another device"
+        return f"not even one image fits: {again}take a smaller encoder or another device"
     pieces = ceil(recipe.batch / fits)
     return (
-        f"about {fits} would fit: set accumulate to {pieces} (the same batch in {pieces} pieces) "
-        f"or batch to {fits}"
+        f"about {fits} would fit: set accumulate to {pieces} (the same batch in {pieces} pieces), "
+        f"{again}or set batch to {fits}"
     )
 
 
