@@ -80,7 +80,7 @@ class Feed:
         """
         self.split, self.seed, self.batch, self.device = split, seed, batch, device
         ahead = device.type == "cuda" if ahead is None else ahead
-        self._pool = ThreadPoolExecutor(1, "batches") if ahead else None
+        self._pool = ThreadPoolExecutor(1, "batches", self._begin) if ahead else None
         self._next: tuple[int, Future] | None = None
 
     def take(self, step: int) -> tuple[Tensor, Tensor]:
@@ -98,10 +98,11 @@ class Feed:
             images, labels = self._gathered(step)
         if self._pool is not None:
             self._next = step + 1, self._pool.submit(self._gathered, step + 1)
-        # without waiting: only page-locked memory is copied beside the computation
+        # page-locked memory is copied beside the computation; elsewhere that is not safe
+        beside = self.device.type == "cuda"
         return (
-            images.to(self.device, non_blocking=True),
-            labels.to(self.device, non_blocking=True),
+            images.to(self.device, non_blocking=beside),
+            labels.to(self.device, non_blocking=beside),
         )
 
     def close(self) -> None:
@@ -109,6 +110,11 @@ class Feed:
         self._next = None
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self) -> None:
+        """Tell the thread which GPU is this process's: it would lock memory by way of the first."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
 
     def _gathered(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the images and labels of a step in memory the device can fetch them from."""
