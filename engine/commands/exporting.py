@@ -202,7 +202,11 @@ def _asked(entry: Entry) -> tuple:
     meta = entry.meta
     if entry.kind != "result":
         return (meta.get("key"),)
-    asked = (meta.get("what"), meta.get("distance"), meta["record"].get("convention"))
+    record = meta["record"]
+    convention = record.get("convention")
+    asked = (meta.get("what"), meta.get("distance"), convention)
+    # the sum and each method are different questions
+    asked += (record.get("method", convention), str(sorted((record.get("options") or {}).items())))
     asked += (*meta.get("controls", ()), *meta.get("asked", ()))
     return (*asked, *sorted(meta["taus"]))
 

@@ -17,9 +17,11 @@ from engine.commands.directions import prepared, read_options, responding
 from engine.commands.printing import Outcome, paced, percent, table
 from engine.commands.stopping import counter
 from engine.encoders import Encoder
+from engine.errors import UsageError
 from engine.evaluate import (
     ALPHAS,
     FARTHER,
+    addition_each,
     evaluate_nonlinear,
     linearized_accuracy,
     wilson_interval,
@@ -160,15 +162,23 @@ def addition(args: argparse.Namespace) -> Outcome:
 
     Args:
         args: With ``encoder``, ``mode``, ``tasks``, ``seed``, ``convention``, ``method``,
-            ``option``, ``limit``, ``force``, ``device``, ``threads`` and ``cache``.
+            ``option``, ``each``, ``limit``, ``force``, ``device``, ``threads`` and ``cache``.
 
     Returns:
         The keys of ``ANSWER``, then what made them.
+
+    Raises:
+        UsageError: If choices contradict each other.
 
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Appendix A, Eq. (7).
     """
     options = read_options(args)
+    if args.each and (args.method or args.convention != "sum" or args.mode == "nonlinear"):
+        raise UsageError(
+            "--each is the sum with an alpha for each task, read posthoc or linear; leave --method "
+            "and --convention out and choose --mode posthoc or linear"
+        )
     store = open_store(args)
     tasks = {task.name: task for task in open_tasks(args.tasks)}
     encoder = open_encoder(args, store)
@@ -190,6 +200,7 @@ def addition(args: argparse.Namespace) -> Outcome:
         limit=args.limit,
         method=args.method,
         options=options,
+        each=args.each,
     )
     kept = store.find("result", what="addition", key=key)
     if kept and not args.force:
@@ -217,24 +228,38 @@ def _measured_addition(
 ) -> dict:
     """Return the answer, measured now."""
     taus = read_taus(store, encoder, list(entries.values()))
-    direction = prepared(args, taus)
-    record = run_addition(
-        encoder,
-        args.mode,
-        tasks,
-        taus,
-        {name: load(task, "validation") for name, task in tasks.items()},
-        {name: load(task, "test") for name, task in tasks.items()},
-        convention=args.convention,
-        direction=direction,
-        alphas=FARTHER if args.method else ALPHAS,
-        respond=responding(store, encoder, entries, taus, args.mode, direction),
-        progress=counter(f"addition {args.mode}", "settings"),
-    )
+    splits = [
+        {name: load(task, split) for name, task in tasks.items()}
+        for split in ("validation", "test")
+    ]
+    if args.each:
+        record = addition_each(
+            encoder,
+            args.mode,
+            tasks,
+            taus,
+            *splits,
+            respond=responding(store, encoder, entries, taus, args.mode, None),
+            progress=counter(f"addition {args.mode}", "splits"),
+        )
+    else:
+        direction = prepared(args, taus)
+        record = run_addition(
+            encoder,
+            args.mode,
+            tasks,
+            taus,
+            *splits,
+            convention=args.convention,
+            direction=direction,
+            alphas=FARTHER if args.method else ALPHAS,
+            respond=responding(store, encoder, entries, taus, args.mode, direction),
+            progress=counter(f"addition {args.mode}", "settings"),
+        )
     return {
         **{name: record[name] for name in ANSWER},
         **record,
-        "method": args.method or args.convention,
+        "method": "each" if args.each else args.method or args.convention,
         "options": read_options(args),
         "limit": args.limit,
         "seeds": {name: entry.meta.get("seed") for name, entry in entries.items()},

@@ -1,6 +1,7 @@
 """Measures on labelled splits: accuracy, task addition and negation, the search for alpha."""
 
 from engine.evaluate.addition import ALPHAS, FARTHER, MERGED, addition
+from engine.evaluate.each import addition_each
 from engine.evaluate.measures import (
     accuracy,
     confusion,
@@ -20,6 +21,7 @@ __all__ = [
     "MERGED",
     "accuracy",
     "addition",
+    "addition_each",
     "confusion",
     "evaluate_nonlinear",
     "linearized_accuracy",

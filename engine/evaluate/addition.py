@@ -80,7 +80,7 @@ def addition(
     if mode not in MODES or not alphas:
         raise ValueError(f"got mode {mode!r} and {len(alphas)} alphas, expected one of {MODES}")
     names = tuple(taus)
-    _check_tasks(names, tasks=tasks, validation=validation, test=test)
+    check_tasks(names, tasks=tasks, validation=validation, test=test)
     report = _Report(2 * len(names) + len(alphas) + 2, progress)
     vectors = dict(taus) if direction is None else {**taus, MERGED: direction}
 
@@ -104,7 +104,7 @@ def addition(
         "encoder": encoder.name,
         "mode": mode,
         "alpha": alpha,
-        **_tested(measuring(test), n, setting(alpha)),
+        **tested(measuring(test), n, setting(alpha)),
         "validation": curve,
         "n": n,
         "n_validation": n_validation,
@@ -260,8 +260,17 @@ def nonlinear_measure(
     return measure
 
 
-def _tested(measure: Measure, n: Mapping[str, int], merged: Mapping[str, float]) -> dict:
-    """Return what is measured on test, the merged model at the coefficients given."""
+def tested(measure: Measure, n: Mapping[str, int], merged: Mapping[str, float]) -> dict:
+    """Measure everything once, the merged model at the coefficients given.
+
+    Args:
+        measure: Counts right predictions on test.
+        n: Images by task.
+        merged: Coefficients by task vector.
+
+    Returns:
+        "absolute", "normalized", "zeroshot", "single", "merged", "zeroshot_tasks", "intervals".
+    """
     names = tuple(n)
     counts = {
         "single": {name: measure({name: 1.0}, [name])[name] for name in names},
@@ -283,7 +292,7 @@ def _tested(measure: Measure, n: Mapping[str, int], merged: Mapping[str, float])
     }
 
 
-def _check_tasks(names: Sequence[str], **given: Mapping) -> None:
+def check_tasks(names: Sequence[str], **given: Mapping) -> None:
     """Refuse arguments that speak of other tasks than the task vectors do.
 
     Raises:

@@ -181,8 +181,9 @@ _ALL = (
         "",
         "Task addition along another direction than the sum: theta_0 + alpha m(tau_1 .. tau_T), "
         "each method m with its usual hyper-parameters, alpha of 0, 0.05 .. 2 chosen on "
-        "validation; the sum and the mean up to alpha = 1, as in Table 1. Formulas and sources "
-        "stand with the functions in engine/merging.",
+        "validation; the sum and the mean up to alpha = 1, as in Table 1. With an alpha for each "
+        "task, each in [-1, 2] and searched for in function space, the table shows their mean. "
+        "Formulas and sources stand with the functions in engine/merging.",
         _CHECKPOINTS,
         "Non-linear, 41 passes over validation a method; linearized, one further product a method.",
         (*reading_columns(better="up"),),

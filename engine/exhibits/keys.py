@@ -21,6 +21,7 @@ def addition_key(
     limit: int | None = None,
     method: str | None = None,
     options: Mapping[str, float] | None = None,
+    each: bool = False,
 ) -> str:
     """Name a run of the addition benchmark by all that its answer depends on.
 
@@ -34,6 +35,7 @@ def addition_key(
         limit: The most images a split; None for all.
         method: A merging method; None for the convention alone.
         options: All its hyper-parameters.
+        each: An alpha for each task.
 
     Returns:
         sha256, 64 hex digits.
@@ -41,6 +43,8 @@ def addition_key(
     asked = {"mode": mode, "convention": convention, "limit": limit}
     if method is not None:
         asked |= {"method": method, "options": dict(options or {}), "alphas": list(FARTHER)}
+    if each:
+        asked["each"] = True
     return question(encoder, entries, tasks, probe, **asked)
 
 

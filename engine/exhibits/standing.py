@@ -14,6 +14,7 @@ from engine.store import Entry, Store
 from engine.tasks import TASKS, Split, Task, describe, load_split, load_task, miniature
 
 TRAINED = {"nonlinear": "nonlinear", "posthoc": "nonlinear", "linear": "linear"}
+EACH = "each"  # stands where a merging method would
 CLOSED = "timm/"  # names of encoders without a text tower, whose heads are trained
 HEAD = "head"  # what a trained head is kept as
 PRODUCT = 2.4  # forward passes that a Jacobian-vector product costs, measured for ViT-B/32
@@ -161,28 +162,30 @@ class Standing:
         Args:
             mode: The reading.
             seed: Of the task vectors.
-            method: A merging method; None for the convention alone.
+            method: A merging method, or ``EACH`` for the sum with an alpha for each task; None
+                for the convention alone.
             convention: "sum" or "mean".
 
         Returns:
             The run, and its answer if it is kept.
         """
-        entries, options = self.entries(mode, seed), None
-        if method is not None:
+        entries, options, each = self.entries(mode, seed), None, method == EACH
+        if each:
+            more = ("--each",)
+        elif method is not None:
             about = METHODS[method].options
             options = {name: option.usual for name, option in about.items()}
-        more = ("--method", method) if method else ()
-        more = more or (("--convention", convention) if convention != "sum" else ())
-        key = entries and addition_key(
-            self.identity, entries, self.tasks, self.probe,
-            mode=mode, convention=convention, method=method, options=options,
-        )  # fmt: skip
+            more = ("--method", method)
+        else:
+            more = ("--convention", convention) if convention != "sum" else ()
+        asked = {"mode": mode, "convention": convention, "options": options, "each": each}
+        asked["method"] = None if each else method
+        key = entries and addition_key(self.identity, entries, self.tasks, self.probe, **asked)
         title = f"addition {method or convention}, {mode}, seed {seed}"
-        alphas = len(FARTHER if method else ALPHAS)
-        return self._looked_up(
-            "addition", key, self.words("addition", mode, seed, *more), title, mode, seed,
-            self._passes(mode, alphas, bool(method)),
-        )  # fmt: skip
+        words = self.words("addition", mode, seed, *more)
+        alphas = len(ALPHAS if asked["method"] is None else FARTHER)
+        passes = self._passes(mode, alphas, asked["method"] is not None)
+        return self._looked_up("addition", key, words, title, mode, seed, passes)
 
     def negation(self, mode: str, seed: int) -> tuple[Run, dict | None]:
         """Look up a run of the negation benchmark.

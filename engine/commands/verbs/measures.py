@@ -46,6 +46,11 @@ def _addition(verbs) -> None:
     options.tasks(verb)
     options.merging(verb)
     options.method(verb)
+    verb.add_argument(
+        "--each",
+        action="store_true",
+        help="an alpha for each task, optimised in function space; posthoc and linear only",
+    )
     verb.add_argument("--limit", type=positive, metavar="N", help="the first N images a split only")
     verb.add_argument("--force", action="store_true", help="measure again what is kept")
     options.device(verb)
