@@ -270,7 +270,7 @@ def add(found: Found, said: Mapping[str, Any], beside: bool) -> str:
 
     changed = said if differs(found, said) else None
     reference = own.add(default_store(), found.reference, changed, beside)
-    models.task.clear()  # pages must meet the new words
+    models.forget_tasks()  # pages must meet the new words
     return reference
 
 
@@ -280,7 +280,7 @@ def forget(reference: str) -> None:
     from engine.tasks.own import forget as drop
 
     drop(default_store(), reference)
-    models.task.clear()
+    models.forget_tasks()
 
 
 def command(reference: str, words: bool = False) -> str:

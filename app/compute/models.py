@@ -113,6 +113,12 @@ def task(reference: str):
     return load_task(reference)
 
 
+def forget_tasks() -> None:
+    """Load tasks and their splits anew when they are next asked for: their words have changed."""
+    task.clear()
+    _split.clear()
+
+
 def split(reference: str, name: str, image_size: int, limit: int | None):
     """Load the first images of a task's split, decoded, once.
 
