@@ -304,6 +304,10 @@ def test_what_is_kept_opens_at_once(here):
     assert [curve["arrangement"] for curve in head["curves"]] == list(energies.ARRANGEMENTS)
     assert head["setting"] == f"R{N}"
     assert f"exact to float16, n = {N}" in head["status"]
+    said = texts(page, "caption")
+    # energies are rounded; spectra and layers are not
+    assert f"Exact to float16, n = {N}" in said
+    assert f"over the task's points. Exact, n = {N}" in said
     assert page.number_input(key=state.NTK_POINTS).value == N
     # lines, densities, scores, spectrum, weighted, layers, pairs, and two of the ring
     assert len(charts(page)) == 9

@@ -125,10 +125,20 @@ def score_of(energy, arrangement: str, setting: str) -> dict:
     return energy.score(arrangement, ridge=energy.ridges[at - count])
 
 
-def kind_of(shown: Sequence[Shown]) -> str:
-    """Say what kind of number is shown: what is kept is rounded to half precision, 5e-4."""
-    exact = all(item.energy.exact for item in shown)
-    return "exact to float16" if exact else "approximate"
+def kind_of(shown: Sequence[Shown], rounded: bool = True) -> str:
+    """Say what kind of number is shown.
+
+    Args:
+        shown: Encoders.
+        rounded: Whether it is an energy, or made of energies: those are kept in half precision,
+            5e-4 of 1; spectra and layers are not.
+
+    Returns:
+        "exact", "exact to float16" or "approximate".
+    """
+    if not all(item.energy.exact for item in shown):
+        return "approximate"
+    return "exact to float16" if rounded else "exact"
 
 
 def explorer(shown: Sequence[Shown], setting: str, order: str, revision: int) -> bytes:

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 
 from app.compute import catalogue, records
-from app.compute.energies import ARRANGEMENTS, BLOCKS, TITLES, Shown, score_of, table_of
+from app.compute.energies import (
+    ARRANGEMENTS,
+    BLOCKS,
+    TITLES,
+    Shown,
+    kind_of,
+    score_of,
+    table_of,
+)
 from app.compute.geometry import parts_of
 from app.compute.ntk import Pair
 
@@ -91,16 +99,22 @@ def score_rows(shown: Sequence[Shown], setting: str) -> list[dict]:
     return rows
 
 
-def provenance(what: str, shown: Sequence[Shown], **facts: Any) -> dict:
+def provenance(what: str, shown: Sequence[Shown], rounded: bool = True, **facts: Any) -> dict:
     """Return what made the energies.
 
     Args:
         what: The quantity, in words.
         shown: Encoders.
+        rounded: As for ``energies.kind_of``.
         **facts: Further plain values.
+
+    Returns:
+        Plain values; "kind" is "exact", "exact to float16" or "approximate".
     """
     energy = shown[0].energy
-    return records.provenance(
+    if rounded:
+        facts["rounding"] = "energies are kept in float16: within 5e-4 of what was computed"
+    found = records.provenance(
         what,
         exact=all(item.energy.exact for item in shown),
         encoders={item.encoder: item.energy.encoder_digest for item in shown},
@@ -112,10 +126,10 @@ def provenance(what: str, shown: Sequence[Shown], **facts: Any) -> dict:
         split_digests=dict(energy.split_digests),
         logits=list(energy.logits),
         readout=energy.readout,
-        rounding="energies are kept in float16; scores of all eigenfunctions are not rounded",
         computed={item.encoder: dict(item.energy.made) for item in shown},
         **facts,
     )
+    return {**found, "kind": kind_of(shown, rounded)}
 
 
 def layer_shares(shown: Sequence[Shown], by: str) -> tuple[list[str], dict[str, list[float]]]:

@@ -18,10 +18,10 @@ def named(shown: Sequence[Shown], what: str) -> str:
     return f"{what}_{shown[0].encoder}_{energy.task}_{energy.control}".replace("/", "_")
 
 
-def counts(shown: Sequence[Shown]) -> str:
-    """Say what the numbers are."""
+def counts(shown: Sequence[Shown], rounded: bool = True) -> str:
+    """Say what the numbers are; ``rounded`` as for ``energies.kind_of``."""
     energy = shown[0].energy
-    kind = energies.kind_of(shown).capitalize()
+    kind = energies.kind_of(shown, rounded).capitalize()
     L = len(energy.logits)
     kernels = "the trace kernel" if tuple(energy.logits) == ("trace",) else f"{L} logits"
     return f"{kind}, n = {energy.n} points a block of the train split, {kernels}"
@@ -126,14 +126,17 @@ def show_spectrum(shown: Sequence[Shown]) -> None:
             for k, value in enumerate(row)
         ],
         energy_tables.provenance(
-            "singular values of the paper's n x 2n kernel", shown, effective_rank=rank
+            "singular values of the paper's n x 2n kernel",
+            shown,
+            rounded=False,
+            effective_rank=rank,
         ),
         key="ntk_spectrum",
         alt="Singular values of the kernel from large to small, with the effective rank",
     )
     st.caption(
-        f"{counts(shown)}; of the paper's n × 2n kernel. Effective rank: the exponential of the "
-        "entropy of the singular values' shares; dotted."
+        f"{counts(shown, rounded=False)}; of the paper's n × 2n kernel. Effective rank: the "
+        "exponential of the entropy of the singular values' shares; dotted."
     )
 
 
@@ -183,7 +186,9 @@ def show_layers(shown: Sequence[Shown]) -> None:
             for item in shown
             for name, value in item.energy.layers.items()
         ],
-        energy_tables.provenance("share of the kernel's trace over the task's points", shown),
+        energy_tables.provenance(
+            "share of the kernel's trace over the task's points", shown, rounded=False
+        ),
         key="ntk_layers",
         alt="Share of the kernel's trace that each layer makes",
     )
@@ -196,7 +201,7 @@ def show_layers(shown: Sequence[Shown]) -> None:
         key="ntk_layers_by",
         label_visibility="collapsed",
     )
-    st.caption(f"Shares of the trace over the task's points. {counts(shown)}.")
+    st.caption(f"Shares of the trace over the task's points. {counts(shown, rounded=False)}.")
 
 
 @st.fragment

@@ -164,7 +164,7 @@ def test_a_figure_gives_its_numbers_with_their_provenance(page, address):
         page.get_by_role("button", name="JSON", exact=True).last.click()
     record = json.loads(Path(caught.value.path()).read_text())
     assert len(record["rows"]) == 3 * 2 * N
-    assert record["provenance"]["kind"] == "exact"
+    assert record["provenance"]["kind"] == "exact to float16"
     assert record["provenance"]["n"] == N
 
 
