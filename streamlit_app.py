@@ -26,12 +26,24 @@ negate = page("negate", "Negate", "remove_circle")
 disentanglement = page("disentanglement", "Disentanglement", "grid_on")
 ntk = page("ntk", "Eigenfunctions", "waves")
 gradients = page("gradients", "Gradients", "trending_down")
+results = page("results", "Results", "table_chart")
 finetune = page("finetune", "Fine-tune", "model_training")
 checkpoints = page("checkpoints", "Checkpoints", "inventory_2")
 bring = page("bring", "Import & export", "swap_horiz")
 
 chosen = st.navigation(
-    [overview, merge, negate, disentanglement, ntk, gradients, finetune, checkpoints, bring],
+    [
+        overview,
+        merge,
+        negate,
+        disentanglement,
+        ntk,
+        gradients,
+        results,
+        finetune,
+        checkpoints,
+        bring,
+    ],
     position="top",
 )
 if st.session_state.pop(GRADIENTS_TO_MAP, False):  # a button of Gradients asks for it
@@ -49,6 +61,7 @@ if chosen == overview:
         st.page_link(
             gradients, label="**Gradients**: how far a task vector is a gradient, and merging early"
         )
+        st.page_link(results, label="**Results**: the papers' tables and figures, and what lacks")
         st.page_link(finetune, label="**Fine-tune**: make task vectors in the background")
         st.page_link(checkpoints, label="**Checkpoints**: what is trained, and how far it moved")
         st.page_link(bring, label="**Import & export**: your own models and pictures, in and out")

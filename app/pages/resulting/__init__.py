@@ -1,0 +1,1 @@
+"""Parts of the Results page: one exhibit, and what can be taken away."""
