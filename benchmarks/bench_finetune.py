@@ -8,6 +8,8 @@ Routes, each a gradient of one batch from uint8 images on, at the same precision
 - ``jvp``: the linear gradient as the tangent-space paper's Figure 7 and its public code compute it:
   ``torch.func.jvp`` of the functional model, then backward through it.
 - ``nonlinear again``, ``linear again``: with gradient checkpointing: 4/3 and 2 of a non-linear one.
+- ``nonlinear graphed``, ``linear graphed``, on CUDA: the same kernels replayed as one CUDA graph,
+  the batch in place: what launching them one by one costs is the difference.
 
 Peak memory is that of a fresh process beyond the loaded encoder and the optimizer's state: VmHWM on
 Linux, torch's allocator on CUDA. ``whole`` steps come from ``finetune`` itself: batches, random
@@ -22,112 +24,20 @@ crops, clipping, AdamW and waiting included; from them follows the programme of 
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.func import jvp
 
 from benchmarks import measuring
-from engine.encoders import Encoder, load_encoder, plain_attention
-from engine.finetune import Recipe, checkpointed, finetune, head_loss
-from engine.finetune.adamw import Layout, State
-from engine.finetune.batches import Feed
-from engine.finetune.parallel import ALONE
-from engine.finetune.steps import Run, batch_gradient, deterministic
+from benchmarks.training_routes import ENCODER, GRAPHED, ROUTES, Setup, route, setup
+from engine.finetune import Recipe, finetune
 from engine.provenance import provenance
-from engine.store import default_store
-from engine.tasks import Split, Task
+from engine.tasks import Task
 
-ENCODER = "ViT-B-32-quickgelu:random"
-CLASSES = 10
-ROUTES = ("forward", "nonlinear", "linear", "jvp", "nonlinear again", "linear again")
 PROGRAMME = 8 * 2000  # steps of each mode
 AIM_TIME, AIM_MEMORY = 1.8, 1.25  # a linear step in units of a non-linear one
-
-
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """What all routes work on."""
-
-    encoder: Encoder
-    images: Split
-    batch: int
-
-    @property
-    def device(self) -> str:
-        """Where to compute."""
-        return self.encoder.mean.device.type
-
-
-def setup(name: str, device: str, batch: int, images: int | None = None) -> Setup:
-    """Load an encoder and make noise to train it on: cost does not depend on what is seen."""
-    encoder = load_encoder(name, default_store(), device)
-    source, n = torch.Generator().manual_seed(0), images or batch
-    size = (n, 3, encoder.image_size, encoder.image_size)
-    pixels = torch.randint(0, 256, size, generator=source, dtype=torch.uint8)
-    labels = torch.arange(n) % CLASSES
-    return Setup(encoder, Split("noise", "train", pixels, labels, f"noise-{n}"), batch)
-
-
-def route(made: Setup, name: str, precision: str) -> Callable[[], object]:
-    """Return one gradient by name, or one forward pass, ready to be called."""
-    mode, _, again = name.partition(" ")
-    encoder = checkpointed(made.encoder) if again else made.encoder
-    source = torch.Generator().manual_seed(1)
-    head = torch.nn.functional.normalize(
-        torch.randn(CLASSES, encoder.embed_dim, generator=source), dim=1
-    ).to(encoder.mean)
-    layout = Layout(encoder.theta0)
-    recipe = Recipe(batch=made.batch, precision=precision)
-    run = Run(
-        encoder, "nonlinear" if mode == "nonlinear" else "linear", recipe, made.images,
-        made.images.take(1), head, layout, precision, ALONE,
-    )  # fmt: skip
-    state = State.start(layout)
-    state.tau.add_(torch.randn(state.tau.shape, generator=source).to(state.tau), alpha=1e-4)
-    feed = Feed(made.images, 0, made.batch, run.device, ahead=False)
-    if mode == "forward":
-        return lambda: forward(run, feed)
-    if mode == "jvp":
-        return lambda: figure7(run, state, feed)
-
-    def step() -> tuple[float, Tensor]:
-        with deterministic(run.device):
-            return batch_gradient(run, state, feed)
-
-    return step
-
-
-def forward(run: Run, feed: Feed) -> Tensor:
-    """Return the features of a batch."""
-    low = torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bfloat16")
-    with torch.no_grad(), low:
-        x = run.encoder.preprocess(feed.take(0)[0])
-        return run.encoder.features(run.encoder.theta0, x)
-
-
-def figure7(run: Run, state: State, feed: Feed) -> tuple[Tensor, Tensor]:
-    """Return loss and flat gradient by way of backward through forward mode.
-
-    As the paper's Figure 7: jvp of the functional model at theta_0 along the difference, which is
-    the leaf; autograd keeps the values and the tangents.
-    """
-    images, labels = feed.take(0)
-    leaf = state.tau.detach().requires_grad_()
-    low = torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bfloat16")
-    with low, plain_attention(), deterministic(run.device):
-        x = run.encoder.preprocess(images)
-        z0, jz = jvp(
-            lambda theta: run.encoder.features(theta, x),
-            (run.encoder.theta0,),
-            (run.layout.split(leaf),),
-        )
-        loss = head_loss(z0 + jz, run.head, run.encoder.logit_scale, labels)
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    return loss.detach(), gradient
 
 
 def whole(made: Setup, mode: str, precision: str, steps: int) -> dict:
@@ -140,7 +50,7 @@ def whole(made: Setup, mode: str, precision: str, steps: int) -> dict:
 
     def progress(*_: object) -> None:
         measuring.wait(made.device)
-        times.append(measuring.time.perf_counter())
+        times.append(time.perf_counter())
 
     few = replace(made.images, name="validation").take(1)
     finetune(made.encoder, task, made.images, few, mode, recipe, progress)
@@ -169,6 +79,8 @@ def measured(args: argparse.Namespace, precision: str) -> dict:
     steps = {name: route(made, name, precision) for name in args.routes}
     counted = {}
     for name in args.routes:
+        if name in GRAPHED:
+            continue
         try:
             counted[name] = measuring.operations(steps[name])
         except Exception:  # the clock below says why
@@ -178,8 +90,8 @@ def measured(args: argparse.Namespace, precision: str) -> dict:
         "--encoder", args.encoder, "--device", args.device, "--batch", str(args.batch),
     ]  # fmt: skip
     for name, row in found.items():
-        row["operations"] = counted[name]
-        if not args.no_memory:
+        row["operations"] = counted.get(name.removesuffix(" graphed"), 0)
+        if not args.no_memory and name not in GRAPHED:
             asked = ["--child", name, precision, *words]
             row["memory"] = measuring.fresh("benchmarks.bench_finetune", asked)
         if "seconds" in row:
@@ -209,7 +121,7 @@ def summary(found: dict, ceiling: float) -> dict:
         ("memory", "memory"),
     )
     for key, title in keys:
-        for name in ("linear", "jvp", "nonlinear again", "linear again"):
+        for name in ("linear", "jvp", "nonlinear again", "linear again", *GRAPHED):
             if of(name, key) and of("nonlinear", key):
                 ratios.setdefault(title, {})[name] = of(name, key) / of("nonlinear", key)
     shares = {
@@ -270,7 +182,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--precisions", nargs="+", default=["float32"])
-    parser.add_argument("--routes", nargs="+", default=list(ROUTES), choices=ROUTES)
+    parser.add_argument("--routes", nargs="+", choices=(*ROUTES, *GRAPHED))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--whole-steps", type=int, default=10, help="0: none")
     parser.add_argument("--threads", type=int)
@@ -279,6 +191,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one object, on the last line")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
+    args.routes = args.routes or [*ROUTES, *(GRAPHED if args.device == "cuda" else ())]
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.child:

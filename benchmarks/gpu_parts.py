@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import bench_finetune, measuring
-from benchmarks.bench_finetune import route, setup
+from benchmarks import measuring
+from benchmarks.training_routes import ENCODER, route, setup
 from engine.encoders import load_encoder
 from engine.finetune import Recipe, finetune
 from engine.gradients.objective import objective_of
@@ -213,7 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--encoder", default=bench_finetune.ENCODER)
+    parser.add_argument("--encoder", default=ENCODER)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--points", type=int, default=400)
     parser.add_argument("--steps", type=int, default=40)
