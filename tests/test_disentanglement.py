@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -722,3 +723,33 @@ def test_the_tiny_encoders_fast_map_is_the_loop(home):
     )
     for name in names:
         assert found.xi_task[name].tolist() == expected[name].tolist()
+
+
+@pytest.mark.slow
+def test_laws_of_forward_passes_over_all_pairs_of_the_miniature(tmp_path):
+    """Every embedded pair: xi(0, 0) = 0, and a task's own term is 0 where the other alpha is."""
+    from engine.encoders import load_encoder
+    from engine.store import default_store
+    from engine.tasks import TASKS as EIGHT
+
+    store = Store(tmp_path, default_store().embedded)
+    encoder, alphas = load_encoder("miniature", store), axis(3, 1.0)
+    tasks = {name: load_task(name) for name in EIGHT}
+    splits = {name: load_split(task, "test", 32, store, 24) for name, task in tasks.items()}
+    taus = {}
+    for name in EIGHT:
+        (entry, *_) = store.find("checkpoint", encoder_digest=encoder.digest, task=name,
+                                 mode="nonlinear")  # fmt: skip
+        taus[name] = {key: value.float() for key, value in store.get(entry).items()}
+    moved, pairs = 0, list(itertools.combinations(EIGHT, 2))
+    assert len(pairs) == 28
+    for pair in pairs:
+        chosen = [{name: table[name] for name in pair} for table in (tasks, taus, splits)]
+        found = nonlinear_map(encoder, *chosen, alphas)
+        first, second = (found.xi_task[name] for name in pair)
+        assert found.xi[1, 1] == 0
+        assert first[:, 1].tolist() == [0, 0, 0]  # alpha_2 = 0
+        assert second[1, :].tolist() == [0, 0, 0]  # alpha_1 = 0
+        assert found.done == 9
+        moved += bool(found.xi.max() > 0)
+    assert moved > 20  # elsewhere the vectors do disturb each other
