@@ -2,8 +2,8 @@
 
 The miniature and ViT-B/32 with random weights, both modes. Gradient and product of the same
 images take turns in one process and are counted in processor time, on which other work does not
-fall; peaks are taken in fresh processes. Run from the repository's root as ``python -m benchmarks.bench_hvp``; prints
-JSON. Quote it from an idle machine.
+fall; peaks are taken in fresh processes. Run from the repository's root as
+``python -m benchmarks.bench_hvp``; prints JSON. Quote it from an idle machine.
 """
 
 import argparse
