@@ -293,9 +293,16 @@ def make(values: dict[str, dict[str, float]], better: str = "up", name: str = "t
 @pytest.mark.parametrize(
     ("name", "better", "values", "best"),
     [
-        ("addition", "up", {"a": {"x": 0.1}, "b": {"x": 0.3}, "c": {"x": 0.2}}, {("b", "x")}),
-        ("negation", "down", {"a": {"x": 0.1}, "b": {"x": 0.3}}, {("a", "x")}),
-        ("alpha", "", {"a": {"x": 0.1}, "b": {"x": 0.3}}, set()),
+        # what is pre-trained is no rival
+        (
+            "addition",
+            "up",
+            {"pretrained": {"x": 0.9}, "posthoc": {"x": 0.3}, "linear": {"x": 0.2}},
+            {("posthoc", "x")},
+        ),
+        ("negation", "down", {"posthoc": {"x": 0.1}, "linear": {"x": 0.3}}, {("posthoc", "x")}),
+        ("alpha", "", {"posthoc": {"x": 0.1}, "linear": {"x": 0.3}}, set()),
+        ("energy", "up", {"signs": {"x": 0.1}, "letters": {"x": 0.3}}, set()),
         # tasks are never compared with each other, readings are; equals are all best
         (
             "single",

@@ -40,7 +40,7 @@ def table(
         if row.name in hidden or (lacking and complete):
             continue
         rows.append((row, pairs))
-    best = _best_ones(first, columns, [pairs for _, pairs in rows])
+    best = _best_ones(first, columns, rows)
     printed = {(item.row, item.column): item for item in published}
     return {
         "title": first.title,
@@ -118,21 +118,20 @@ def _done(cell) -> bool:
     return cell is None or cell.state != NOT_RUN
 
 
-def _best_ones(one, columns: Sequence, rows: Sequence[Mapping[str, Sequence]]) -> set[int]:
-    """Return the ids of the best cells: of readings, or methods, never of tasks."""
-    compared = [column for column in columns if column.name in READINGS]
-    if compared and one.name.split("-")[0] != "merging":  # readings stand side by side
-        sets = [
-            (compared[0].better, [pairs[column.name][place] for column in compared])
-            for pairs in rows
-            for place in range(len(pairs[compared[0].name]))
-        ]
-    else:
-        sets = [
-            (column.better, [pairs[column.name][place] for pairs in rows])
-            for column in columns
-            for place in range(len(rows[0][column.name]) if rows else 0)
-        ]
+def _best_ones(one, columns: Sequence, rows: Sequence[tuple[Any, Mapping]]) -> set[int]:
+    """Return the ids of the best cells: among readings, or methods, never among tasks."""
+    beside = [column for column in columns if column.name in READINGS]
+    methods = one.name.split("-")[0] == "merging"
+    if beside and not methods:  # readings stand side by side
+        lines = [(beside[0].better, [pairs[column.name] for column in beside]) for _, pairs in rows]
+    else:  # or one below the other, as methods do
+        below = [pairs for row, pairs in rows if methods or row.name in READINGS]
+        lines = [(column.better, [pairs[column.name] for pairs in below]) for column in columns]
+    sets = [
+        (better, [pair[place] for pair in pairs])
+        for better, pairs in lines
+        for place in range(len(pairs[0]) if pairs else 0)
+    ]
     return {id(cell) for better, found in sets for cell in _best(better, found)}
 
 

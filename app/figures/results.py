@@ -117,7 +117,8 @@ def _points(data: Mapping[str, Any]) -> tuple[go.Figure, int]:
         showlegend=False,
     )
     for axis, key in ((figure.update_xaxes, "x_axis"), (figure.update_yaxes, "y_axis")):
-        axis(title=data[key], range=[low, 1.005], tickformat=".0%", zeroline=False)
+        digits = ".0%" if low < 0.9 else ".1%"
+        axis(title=data[key], range=[low, 1.005], tickformat=digits, zeroline=False)
     return figure, 400
 
 
@@ -166,6 +167,10 @@ def _maps(data: Mapping[str, Any]) -> tuple[go.Figure, int]:
     for panel in panels:
         cell = {"row": pairs.index(panel["title"]) + 1, "col": modes.index(panel["mode"]) + 1}
         _map(figure, panel, data, cell)
+        place = (cell["row"] - 1) * len(modes) + cell["col"]
+        # both alphas on one scale: the box is a square
+        figure.update_yaxes(scaleanchor=f"x{place if place > 1 else ''}", **cell)
+        figure.update_xaxes(constrain="domain", **cell)
         if cell["col"] == 1:
             figure.update_yaxes(title=_wrapped(panel["title"]), **cell)
     figure.update_layout(
