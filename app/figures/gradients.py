@@ -142,7 +142,10 @@ def by_epoch(
         )
     legend = below(height, 0.2)
     style.layout(figure, height, margin={"t": 52}, title=heading(title), legend=legend)
-    figure.update_xaxes(title="epoch", tickformat="d", zeroline=False)
+    most = max(len(values) for values in lines.values())
+    figure.update_xaxes(
+        title="epoch", tickformat="d", zeroline=False, dtick=1 if most < 13 else None
+    )
     figure.update_yaxes(title=axis, zeroline=False, tickformat=".0%" if share else None)
     if share:
         figure.update_yaxes(rangemode="tozero")

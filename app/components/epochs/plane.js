@@ -107,6 +107,6 @@ class Plane {
     if (best.place === undefined) return null;
     const name = this.names[best.place];
     const which = name === "merge" ? `merge at α = ${this.alpha.toFixed(3)}` : name;
-    return [best.epoch ? which : "θ₀", `after ${best.epoch} epochs`, `(${best.x.toPrecision(3)}, ${best.y.toPrecision(3)})`];
+    return [best.epoch ? which : "θ₀", `after ${best.epoch} epoch${best.epoch === 1 ? "" : "s"}`, `(${best.x.toPrecision(3)}, ${best.y.toPrecision(3)})`];
   }
 }

@@ -13,7 +13,7 @@ from app.pages.gradienting import choice
 
 ULP = (
     "In ulps: spacings of float64 numbers at the larger of the weight before and after the step. "
-    "One ulp is what rounding alone leaves."
+    "The floor is what rounding alone leaves."
 )
 
 
@@ -84,16 +84,16 @@ def equalities(answer: Answer, mode: str) -> None:
     worst = compute.worst_equalities(answer, mode)
     steps = answer.part("exactness", mode)["steps"]
     told = {
-        "one_step": ("One full-batch step: τ = −ηg", ULP),
-        "telescoping": (f"{steps} steps: τ = −η Σ g(θᵏ)", ULP),
-        "merge": ("Merge after one step = joint step", ULP),
+        "one_step": ("One full-batch step: τ = −ηg", "1 ulp"),
+        "telescoping": (f"{steps} steps: τ = −η Σ g(θᵏ)", "about 1 ulp a step"),
+        "merge": ("Merge after one step = joint step", "about 1 ulp a task"),
     }
     columns = st.columns(4)
-    for column, (key, (title, about)) in zip(columns, told.items(), strict=False):
+    for column, (key, (title, floor)) in zip(columns, told.items(), strict=False):
         ulps, relative = worst[key]
-        column.metric(title, "–" if ulps is None else f"{ulps:.2g} ulp", help=about)
+        column.metric(title, "–" if ulps is None else f"{ulps:.2g} ulp", help=ULP)
         size = "" if relative is None else f", {relative:.1e} of ‖ηg‖"
-        column.caption(f"largest of all weights and tasks{size}; floor 1 ulp")
+        column.caption(f"largest of all weights and tasks{size}; floor {floor}")
     ulps, relative = worst["one_step_float32"]
     columns[3].metric(
         "The same step in float32",

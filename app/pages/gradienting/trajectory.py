@@ -164,7 +164,7 @@ def cosines(answer: Answer, mode: str, task: str, view: View | None) -> None:
         taus = found["cosine_taus"]
         marks = taus["epochs"]
         place = marks.index(view.epoch) if view and view.epoch in marks else len(marks) - 1
-        which = f"τₜ after {marks[place]} epochs"
+        which = f"τₜ after {marks[place]} epoch{'s' if marks[place] > 1 else ''}"
         draw_map(
             answer,
             mode,
