@@ -128,7 +128,8 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(f"{address}/disentanglement{VIEW}", timeout=PATIENCE)
             wanted = f"20 {edge(-3, 3, 20)} Traffic signs"
-            page.wait_for_function(f"wanted => ({SHOWN})() === wanted", arg=wanted)
+            drawn = f"wanted => ({SHOWN})() === wanted"
+            page.wait_for_function(drawn, arg=wanted, timeout=PATIENCE)
             page.wait_for_timeout(5000)  # the other tasks' class scores are read meanwhile
             found = measure(page, asked.times)
             browser.close()

@@ -1,10 +1,12 @@
 """The Fine-tune page in Streamlit's own test runner, and the pure functions behind it."""
 
 import json
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -430,3 +432,18 @@ def test_a_damaged_job_is_named_and_the_others_are_shown(here):
     page = open_page(whole.id)
     assert "Damaged job" in texts(page, "error")
     assert len(page.dataframe[0].value) == 1
+
+
+def test_a_job_s_command_stands_an_option_a_line_and_is_a_shell_s():
+    from app.pages.finetuning.details import command
+
+    job = SimpleNamespace(verb="finetune", arguments=("--tasks", "/a b/c", "signs", "--half"))
+    said = command(job)
+    assert said.splitlines()[1] == "  --tasks '/a b/c' signs \\"
+    assert shlex.split(said.replace("\\\n", "")) == [
+        "python",
+        "-m",
+        "engine",
+        "finetune",
+        *job.arguments,
+    ]

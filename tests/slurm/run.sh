@@ -98,5 +98,6 @@ for _ in $(seq 150); do
 done
 [ "$(timeout 5 sinfo --noheader --format=%T 2>/dev/null)" = idle ] || skip "its daemons do not start here"
 
-export OMP_NUM_THREADS=1 TAUSCOPE_CPU_SLOTS=2 TAUSCOPE_JOB_NICE=0 TAUSCOPE_CACHE=$FOLDER/cache
+# one slot: the local back end's copies run beside Slurm's jobs, in the time that Slurm waits
+export OMP_NUM_THREADS=1 TAUSCOPE_CPU_SLOTS=1 TAUSCOPE_JOB_NICE=0 TAUSCOPE_CACHE=$FOLDER/cache
 "$PYTHON" tests/slurm/suite.py

@@ -38,6 +38,8 @@ def main() -> None:
     pending = by_command_line(
         "--tasks", "signs", "--seed", "3", *LONG, slurm=("begin=now+1hour", "minutes=5")
     )
+    # meanwhile, while Slurm waits, starts and queues again
+    there, copies = local_copies(home, [*suite, killed, left])
     for job in suite:
         wait_for(jobs, job, "done")
     tell("the suite is done")
@@ -49,7 +51,7 @@ def main() -> None:
         wait_for(jobs, job, "done")
     assert_went_on(jobs, killed, 2)
     assert_went_on(jobs, left, 3)
-    same_as_local(jobs, home, [*suite, killed, left])
+    same_as_local(jobs, [*suite, killed, left], there, copies)
     tell("all checkpoints are those of the local back end, to the bit")
 
 
@@ -122,13 +124,17 @@ def slurm(*command: str) -> str:
     return done.stdout
 
 
-def same_as_local(jobs: Jobs, home: Path, found: list[Job]) -> None:
-    """Compare the checkpoints' tensors with those of the local back end, to the bit."""
+def local_copies(home: Path, found: list[Job]) -> tuple[Jobs, list[Job]]:
+    """Have the local back end do the same jobs in a home of its own, one after another."""
     other = home.with_name("local")
     make_encoder(other)
-    mine, local = Store(home), Store(other)
     there = Jobs(other)
-    copies = [there.submit([job.verb, *plain(job)], device="cpu") for job in found]
+    return there, [there.submit([job.verb, *plain(job)], device="cpu") for job in found]
+
+
+def same_as_local(jobs: Jobs, found: list[Job], there: Jobs, copies: list[Job]) -> None:
+    """Compare the checkpoints' tensors with those of the local back end, to the bit."""
+    mine, local = Store(jobs.home), Store(there.home)
     for job, copy in zip(found, copies, strict=True):
         wait_for(there, copy, "done")
         ours, theirs = (

@@ -1,5 +1,7 @@
 """What the Fine-tune page shows of chosen jobs: how far, curves, log."""
 
+import shlex
+
 import streamlit as st
 
 from app import widgets
@@ -82,6 +84,16 @@ def show_log(job) -> None:
         st.code(said, language=None, height=220, wrap_lines=True)
     with right:
         st.markdown("**Job**")
-        words = " ".join(job.arguments)
-        st.code(f"python -m engine {job.verb} {words}", language=None, wrap_lines=True)
+        st.code(command(job), language=None, wrap_lines=True)
         st.caption(f"`{job.id}` · attempt {job.attempt} · {jobs.age(job.created)} old")
+
+
+def command(job) -> str:
+    """Write a job's command line for a shell, an option a line: a narrow page breaks none."""
+    lines = [f"python -m engine {job.verb}"]
+    for word in job.arguments:
+        if word.startswith("--"):
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return " \\\n".join(lines)
