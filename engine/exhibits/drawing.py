@@ -113,7 +113,7 @@ def _bars(data: Mapping[str, Any]):
     """Draw one line a group and one mark a series: bars of points, with their intervals."""
     groups, series = data["groups"], data["series"]
     drawn, axes = _new(height=0.55 + 0.34 * len(groups))
-    ax, ends = axes[0, 0], [0.0, 1.0]
+    ax, ends = axes[0, 0], []
     for k, one in enumerate(series):
         shift = 0.62 * (k - (len(series) - 1) / 2) / max(len(series), 2)
         for place, value in enumerate(one["values"]):
@@ -131,7 +131,9 @@ def _bars(data: Mapping[str, Any]):
         ax.axhline(place + 0.5, color=INK, alpha=0.12, linewidth=0.5)
     ax.set_yticks(range(len(groups)), groups)
     ax.set_ylim(len(groups) - 0.5, -0.5)
-    ax.set_xlim(min(ends) - 0.01, max(ends) + 0.015)
+    # marks need no zero, but a range that holds most of the scale may as well show it all
+    least, most = min(ends), max(ends)
+    ax.set_xlim(-0.01 if least < 0.5 else least - 0.02, 1.015 if most > 0.9 else most + 0.02)
     ax.set_xlabel(f"{data['axis']}, %")
     ax.grid(axis="x")
     _percent(ax.xaxis)

@@ -132,9 +132,7 @@ def _exhibit(item: Filled, drawings: Mapping[str, str]) -> str:
 
 def _table(table: Table) -> str:
     """Set a table, the best of each column in bold where one is better than another."""
-    heads = "".join(
-        f"<th>{set_formulas(c.title)}{ARROWS[c.better]}</th>" for c in table.columns
-    )  # the first head is empty
+    heads = "".join(f"<th>{_head_of(c)}</th>" for c in table.columns)  # the first head is empty
     best = {column.name: _best(table, column) for column in table.columns}
     rows = "".join(
         f"<tr{' class=mean' if row.name == 'mean' and _is_last(table, row) else ''}>"
@@ -147,6 +145,12 @@ def _table(table: Table) -> str:
         f'<div class="wide"><table><thead><tr><th></th>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _head_of(column: Column) -> str:
+    """Set a head; the longest word may be divided on a narrow screen."""
+    title = set_formulas(column.title).replace("linearization", "lineari\u00adzation")
+    return f"{title}{ARROWS[column.better]}"
 
 
 def _is_last(table: Table, row: Row) -> bool:
@@ -232,7 +236,8 @@ def _one_comparison(entries: list[Compared], fillings: Sequence[Filled]) -> list
     rows = "".join(
         f"<tr><td>{escape(e.published.title or titles.get(e.row, e.row))}</td>"
         f"<td>{escape(columns.get(e.column, e.column))}</td><td>{escape(e.published.printed)}</td>"
-        f"{_cell(e.cell, Column(e.column, ''), False)}<td>{escape(e.order) or DASH}</td></tr>"
+        f"{_cell(e.cell, Column(e.column, ''), False)}"
+        f"<td class=place>{escape(e.order) or DASH}</td></tr>"
         for e in sorted(entries, key=lambda e: [x.column for x in entries].index(e.column))
     )
     note = f" Note: {first.note}." if first.note else ""
