@@ -278,7 +278,7 @@ def test_a_missing_cosine_is_no_zero():
     assert (heat.zmin, heat.zmax) == (-1, 1)
 
 
-def test_the_early_figure_marks_zero_shot_and_the_converged_merge():
+def test_the_early_figure_marks_zero_shot_and_the_last_merge():
     found = answer()
     rows = list(compute.early_rows(found, "linear", at_mean=True).values())
     figure = merging.early({"linear": rows}, "absolute", "axis", "title", 0.3)
@@ -402,12 +402,12 @@ def test_a_released_slider_moves_the_address_and_the_cosines(here):
     assert "cos(τₜ, τₜ′), τₜ after 4 epochs" in charts(page)
 
 
-def test_merging_early_stands_beside_converged(here):
+def test_merging_early_stands_beside_the_last_merge(here):
     page = open_page(v="early", y="absolute", r="linear")
     rows = compute.early_rows(answer(), "linear", at_mean=True)
     values = {metric.label: metric.value for metric in page.metric}
     assert values["Linear: merged after 1 epoch"] == f"{100 * rows[1]['absolute']:.1f} %"
-    assert values["Linear: after 4 epochs, converged"] == f"{100 * rows[4]['absolute']:.1f} %"
+    assert values["Linear: after 4 epochs, the last"] == f"{100 * rows[4]['absolute']:.1f} %"
     drawn = charts(page)
     assert "By task, linear" in drawn
     spec = drawn["Merging after 1, 2, 4 … epochs, α = 0.333"]

@@ -29,14 +29,14 @@ def early(
     """Draw the mean accuracy of a merge against the epochs of each task before it.
 
     Args:
-        lines: By mode, rows of ``early``, the last of them converged.
+        lines: By mode, rows of ``early``, ascending in epochs.
         measure: Which key of a row; "absolute" has an interval.
         axis: Title of the vertical axis, with its unit.
         title: Stands above the figure.
         zeroshot: Mean zero-shot accuracy; None where the measure has none.
 
     Returns:
-        The figure; epochs are on a logarithmic axis, a dotted line marks the converged merge.
+        The figure; epochs are on a logarithmic axis, a dotted line marks the last merge.
     """
     figure = go.Figure()
     epochs = sorted({row["epoch"] for rows in lines.values() for row in rows})
@@ -97,7 +97,7 @@ def early_tasks(
     """Draw the merge's accuracy on each task, a mark for each number of epochs.
 
     Args:
-        rows: Of ``early``, one mode, ascending in epochs; the last is converged.
+        rows: Of ``early``, one mode, ascending in epochs.
         titles: Of the tasks, by name.
         zeroshot: Accuracy of theta_0, by name.
         title: Stands above the figure.
@@ -120,7 +120,7 @@ def early_tasks(
         ends = place in (0, len(rows) - 1)
         parts = [row["tasks"][task] for task in titles]
         label = f"{row['epoch']} epoch{'s' if row['epoch'] > 1 else ''}"
-        label += " (converged)" if place == len(rows) - 1 else ""
+        label += " (last)" if place == len(rows) - 1 else ""
         values = [part["accuracy"] for part in parts]
         low, high = [part["low"] for part in parts], [part["high"] for part in parts]
         figure.add_scatter(

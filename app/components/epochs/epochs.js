@@ -58,7 +58,7 @@ class EpochsExplorer {
     });
     const bar = el("div", { class: "bar" }, this.epochs.node, this.alphas.node, el("div", { class: "buttons" }, this.chosen, this.mean));
     this.totals = ["absolute", "normalized", "converged"].map((name) => el("b", { "data-testid": `epochs-${name}` }));
-    const words = ["mean accuracy", "normalized by own τ⁽ᵏ⁾", "normalized by own converged τ"];
+    const words = ["mean accuracy", "normalized by own τ⁽ᵏ⁾", "normalized by own last τ"];
     const totals = el("div", { class: "totals", role: "status" }, ...words.map((word, place) => el("span", {}, this.totals[place], ` % ${word}`)));
     this.rows = tasks.map((task, place) => this.buildRow(task, place));
     this.tip = el("div", { class: "tip", hidden: true, role: "presentation" });

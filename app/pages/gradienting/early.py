@@ -13,7 +13,7 @@ from app.pages.gradienting import choice
 MEASURES = {
     "absolute": "Accuracy",
     "normalized": "Normalized by own τ⁽ᵏ⁾",
-    "normalized_converged": "Normalized by own converged τ",
+    "normalized_converged": "Normalized by own last τ",
 }
 AXES = {
     "absolute": "mean merged accuracy on test (%)",
@@ -61,7 +61,7 @@ def show(answer: Answer) -> None:
 
 
 def changes(lines: dict, measure: str) -> None:
-    """Draw in a number a mode what one epoch lacks against convergence."""
+    """Draw in a number a mode what one epoch lacks against the last."""
     columns = st.columns(4)
     for place, (mode, rows) in enumerate(lines.items()):
         first, last = rows[0], rows[-1]
@@ -70,12 +70,12 @@ def changes(lines: dict, measure: str) -> None:
         columns[2 * place].metric(
             f"{style.MODE_TITLES[mode]}: merged after {epochs(first)}",
             widgets.percent(first[measure]),
-            None if difference is None else f"{difference:+.1f} points against converged",
+            None if difference is None else f"{difference:+.1f} points against the last",
             delta_color="off",
             delta_arrow="off",
         )
         columns[2 * place + 1].metric(
-            f"{style.MODE_TITLES[mode]}: after {epochs(last)}, converged",
+            f"{style.MODE_TITLES[mode]}: after {epochs(last)}, the last",
             widgets.percent(last[measure]),
             f"[{widgets.percent(last['low'])}, {widgets.percent(last['high'])}]"
             if measure == "absolute"
@@ -109,7 +109,8 @@ def means(answer: Answer, lines: dict, measure: str) -> None:
     )
     st.caption(
         f"Exact, {compute.tested(answer)}; whiskers are 95 % intervals; "
-        "dotted: the converged merge."
+        "dotted: the last merge. It is of converged task vectors only where the losses have "
+        "become flat: see Loss under Trajectory."
     )
 
 
@@ -127,7 +128,7 @@ def by_task(answer: Answer, rows: list, mode: str) -> None:
         [row for row in tables.early_rows(answer) if row["mode"] == mode],
         tables.made(answer, "accuracy of merging early, by task", mode=mode, interval="Wilson"),
         key="gradients_early_tasks",
-        alt="Accuracy on every task after merging early and converged",
+        alt="Accuracy on every task after merging early and at the last epoch",
     )
     st.caption("Whiskers, 95 % Wilson intervals, on the first and the last number of epochs.")
 

@@ -132,7 +132,7 @@ def cosines(answer: Answer, mode: str, task: str, view: View | None) -> None:
     left, right = st.columns(2, gap="large")
     for column, key, title, alt in (
         (left, "cosine_descent", "cos(τ⁽ᵏ⁾, −g₀)", "Cosine of tau with the first gradient"),
-        (right, "cosine_final", "cos(τ⁽ᵏ⁾, τ⁽ᴷ⁾)", "Cosine of tau with the converged tau"),
+        (right, "cosine_final", "cos(τ⁽ᵏ⁾, τ⁽ᴷ⁾)", "Cosine of tau with the last tau"),
     ):
         with column:
             widgets.figure(
