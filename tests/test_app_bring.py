@@ -453,6 +453,14 @@ def test_torch_s_own_archive_is_no_zipped_folder(tmp_path):
     assert opened(path.read_bytes(), home, "x.pt") == {"x.pt": path.read_bytes()}
 
 
+def test_what_was_sent_is_not_kept_for_its_question():
+    sent = (Upload("a.pt", "1", bytes(10)),)
+    asked = bringing.Asked("", sent, "miniature", "signs")
+    assert asked.light() == asked
+    assert hash(asked.light()) == hash(asked)
+    assert asked.light().uploads[0].data == b""
+
+
 def test_files_that_do_not_go_together_are_refused(tmp_path):
     sent = [Upload("config.json", "1", b"{}"), Upload("run.exe", "2", b"x")]
     with pytest.raises(UsageError, match=r"run\.exe does not belong"), staged(sent, tmp_path):
@@ -924,9 +932,12 @@ def test_the_command_line_remembers_as_the_page_does(here, pictures, tmp_path, c
         (("--add", "a", "b", "--words", "x.yaml"), "those of one task"),
         (("--add", "/nowhere/birds"), "not a folder"),
         (("--add", "signs", "--words", "/nowhere.yaml"), "is no file"),
+        (("--add", "/nowhere/birds", "--words", "WORDS"), "not a folder"),
     ],
 )
-def test_the_command_line_refuses_in_a_sentence(here, words, said, capsys):
+def test_the_command_line_refuses_in_a_sentence(here, words, said, tmp_path, capsys):
+    (tmp_path / "words.yaml").write_text("title: Mine\n")
+    words = [str(tmp_path / "words.yaml") if word == "WORDS" else word for word in words]
     assert main(["tasks", *words, "--cache", str(here.home)]) == 2
     error = capsys.readouterr().err
     assert said in error

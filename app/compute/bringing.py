@@ -50,6 +50,10 @@ class Asked:
             return self.path.strip()
         return "FOLDER" if len(self.uploads) > 1 else harmless(self.uploads[0].name)
 
+    def light(self) -> "Asked":
+        """Return the same question without the bytes that were sent: equal, and kept for long."""
+        return replace(self, uploads=tuple(replace(item, data=b"") for item in self.uploads))
+
     def command(self) -> str:
         """Return the words that do the same without the page."""
         words = ["import", self.named, "--encoder", self.encoder, "--task", self.task]
@@ -131,7 +135,7 @@ def look(asked: Asked, visitor: str, times: int = 0) -> Work:
         work.step(2, 3, "measuring it")
         return replace(_seen(brought, encoder), stamp=stamp)
 
-    return board().start(LOOK, visitor, (asked, stamp, visitor, times), seen)
+    return board().start(LOOK, visitor, (asked.light(), stamp, visitor, times), seen)
 
 
 def bring_in(asked: Asked, seen: Seen, visitor: str, times: int = 0) -> Work:
@@ -165,7 +169,8 @@ def bring_in(asked: Asked, seen: Seen, visitor: str, times: int = 0) -> Work:
         entry = default_store().put("checkpoint", brought.tau, meta)
         return Kept(entry.digest, entry.size, encoder.name, task.name, brought.mode)
 
-    return board().start(IMPORT, visitor, (asked, seen.origin["sha256"], visitor, times), kept)
+    key = (asked.light(), seen.origin["sha256"], visitor, times)
+    return board().start(IMPORT, visitor, key, kept)
 
 
 def _bring(asked: Asked, path: Path, encoder: Any) -> Any:

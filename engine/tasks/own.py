@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError, MissingDataError, UsageError
 from engine.store import Entry, Store, write_bytes
 from engine.tasks import describe, files, find_known, hub, load_task
 from engine.tasks.registry import Known
@@ -52,10 +52,13 @@ def _said(store: Store, reference: str, said: Mapping[str, Any], beside: bool) -
     """Return what to load a task from once its words are written.
 
     Raises:
+        MissingDataError: If the data is not on this machine.
         UsageError: If they cannot be carried out.
     """
     known = find_known(reference)
     root = Path(reference).expanduser().absolute().resolve()
+    if known is None and not root.is_dir():
+        raise MissingDataError(f"{root} is not a folder; give one with {files.LAYOUTS}")
     data = files.scan(root) if known is None else hub.scan(known)
     path = root / FILE if known is None else known.path or Path(f"{known.name}.yaml")
     name, where = (root.name, str(root)) if known is None else (known.name, known.hub)

@@ -39,7 +39,7 @@ def section() -> None:
             icon=":material/search:",
             key=state.BRING_LOOK,
             on_click=shared.press,
-            args=(state.BRING_ASKED, asked),
+            args=(state.BRING_ASKED, asked.light()),
             width="stretch",
         )
     with right:
@@ -210,7 +210,7 @@ def imported(asked: bringing.Asked, seen: bringing.Seen) -> None:
             icon=":material/add:",
             key=state.BRING_IMPORT,
             on_click=shared.press,
-            args=(state.BRING_IMPORTED, asked),
+            args=(state.BRING_IMPORTED, asked.light()),
             width="stretch",
         )
         return
