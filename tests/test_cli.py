@@ -116,6 +116,8 @@ def add_encoder(home: Path) -> None:
     ("verb", "equation"),
     [
         ("encoders", "Eq. 1"),
+        ("fetch", "mu_t on the support D_t of Eq. 1"),
+        ("heads", "closed-vocabulary models of App. D.6"),
         ("tasks", "Eq. 7"),
         ("checkpoints", "tau_t = theta_t* - theta_0"),
         ("pretrain", "log softmax"),
