@@ -37,7 +37,8 @@ SHOWN = """() => {
     const place = document.querySelector(`.st-key-map_${mode}`);
     const map = place && all(place, '.tauscope-ximap')[0];
     const plot = place && place.querySelector('.js-plotly-plot');
-    if (map) told.add(`${map.dataset.grid} ${Number(map.dataset.low).toFixed(3)} ` +
+    if (map && !map.dataset.titles) told.add('none');
+    else if (map) told.add(`${map.dataset.grid} ${Number(map.dataset.low).toFixed(3)} ` +
       map.dataset.titles.split(' / ')[1]);
     else if (plot?._fullLayout?.xaxis) told.add(`${plot._fullData[0].x.length} ` +
       `${plot._fullLayout.xaxis.range[0].toFixed(3)} ` +

@@ -40,6 +40,8 @@ stop() {
   for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
   for _ in $(seq 50); do kill -0 "${started[@]}" 2>/dev/null || break; sleep 0.1; done
   for pid in "${started[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
+  # the local back end's jobs and supervisor, if something went wrong before they were done
+  for pid in $(pgrep -f -- "$FOLDER/local" || true); do kill "$pid" 2>/dev/null || true; done
   rm -rf "$FOLDER"
   exit "$status"
 }
