@@ -180,7 +180,7 @@ def first_shares(found: Mapping[str, Mapping], uniform: float, title: str) -> go
             marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 1.5}},
             hovertemplate=f"%{{y}}: %{{x:.1%}}<extra>{name}</extra>",
         )
-    return _shares(figure, uniform, title, 200 + 24 * len(found))
+    return _shares(figure, uniform, title, max(340, 200 + 24 * len(found)))
 
 
 def layer_shares(found: Mapping[str, float], uniform: float, title: str) -> go.Figure:
