@@ -62,7 +62,7 @@ def choose() -> bringing.Asked:
         path = st.text_input(
             "File or folder",
             key=state.BRING_PATH,
-            placeholder="/data/checkpoints/finetuned.safetensors",
+            placeholder="~/checkpoints/finetuned.safetensors",
             help="A file, or a Hugging Face or peft folder, on the disk of the machine that this "
             "page runs on. Up to 8.6 GB.",
             persist_state="session",
@@ -90,7 +90,7 @@ def choose() -> bringing.Asked:
     zeroshot = st.text_input(
         "Pre-trained file (optional)",
         key=state.BRING_ZEROSHOT,
-        placeholder="/data/checkpoints/zeroshot.pt",
+        placeholder="~/checkpoints/zeroshot.pt",
         help="θ₀ as the same code saved it, a path on this server. Without it the encoder's own θ₀ "
         "is subtracted; linear checkpoints of the paper's code carry theirs.",
         persist_state="session",

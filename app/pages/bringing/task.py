@@ -29,7 +29,7 @@ def section() -> None:
         reference = st.text_input(
             "Folder or data set",
             key=state.BRING_DATA,
-            placeholder="/data/birds, or tanganke/eurosat",
+            placeholder="~/birds, or tanganke/eurosat",
             help="A folder on the disk of the machine that this page runs on, or a data set of "
             "the hub.",
             persist_state="session",
