@@ -127,6 +127,7 @@ def add_encoder(home: Path) -> None:
         ("negation", "while the control task keeps 95 %"),
         ("disentanglement", "Eq. 6"),
         ("ntk", "K = U S V^T"),
+        ("gradients", "tau^(1) = -eta g"),
         ("merge", "theta_0 + sum_t alpha_t tau_t, Eq. 1"),
         ("embed", "Eq. 1"),
         ("import", "tau = theta - theta_0"),
@@ -149,6 +150,15 @@ def test_help_names_the_equation(verb, equation, capsys):
 def test_every_verb_has_its_help_tested_and_its_function():
     tested = test_help_names_the_equation.pytestmark[0].args[1]
     assert {verb for verb, _ in tested} == set(GROUPS)
+
+
+def test_help_lists_every_verb(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert all(verb in said for verb in GROUPS)
+    assert "95 % Wilson" in " ".join(said.split())
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():

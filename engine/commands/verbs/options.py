@@ -14,7 +14,7 @@ def declare(verbs: argparse._SubParsersAction, name: str, does: str, equation: s
     """Return a new verb with the options every verb has."""
     verb = verbs.add_parser(
         name,
-        help=does,
+        help=does.replace("%", "%%"),  # argparse formats it
         description=f"{does[0].upper()}{does[1:]}.\n\n{equation}",
         epilog=f"example:\n  python -m engine {example}\n\n{PAPER}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
