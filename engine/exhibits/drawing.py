@@ -106,7 +106,7 @@ def _new(rows: int = 1, columns: int = 1, height: float = 3.0, **more):
 
 def _percent(axis) -> None:
     """Write fractions as per cent."""
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.1f}".removesuffix(".0"))
 
 
 def _bars(data: Mapping[str, Any]):
@@ -172,7 +172,7 @@ def _points(data: Mapping[str, Any]):
     ax.set_ylabel(f"{data['y_axis']}, %")
     ax.grid()
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{100 * value:.1f}".removesuffix(".0"))
+        _percent(axis)
     return drawn
 
 
@@ -230,7 +230,7 @@ def _maps(data: Mapping[str, Any]):
     if image is not None:
         bar = drawn.colorbar(image, ax=axes, location="top", fraction=0.03, aspect=45)
         bar.set_label("xi, %: light is disentangled; the box is where alpha is looked for")
-        bar.ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
+        bar.ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.1f}".removesuffix(".0"))
         bar.outline.set_linewidth(0.4)
     return drawn
 
