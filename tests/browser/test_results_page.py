@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app" / "server.py"
 TABLE = "[data-testid=exhibit-table]"
+LACKING = "?e=miniature-random&v=merging"  # not embedded
 LIMIT = 400_000  # ms: the first view imports the engine and reads the store, on a busy machine
 
 
@@ -95,7 +96,7 @@ def test_two_encoders_are_compared(page, address, store):
 
 
 def test_a_cell_is_run_by_mouse_and_forgotten(page, address, home):
-    open_results(page, address, "?v=merging")
+    open_results(page, address, LACKING)
     page.get_by_role("button", name=re.compile("^TIES, .*Linear FT.*run it")).first.click()
     page.get_by_role("button", name="Not now").wait_for(timeout=LIMIT)
     assert "--method ties" in page.locator(".st-key-results_asked_box").inner_text()
@@ -105,7 +106,7 @@ def test_a_cell_is_run_by_mouse_and_forgotten(page, address, home):
 
 
 def test_a_cell_is_run_by_keyboard(page, address, home):
-    open_results(page, address, "?v=merging")
+    open_results(page, address, LACKING)
     cell = page.get_by_role("button", name=re.compile("^TSV-M, .*Linear FT.*run it")).first
     cell.focus()
     page.keyboard.press("Enter")
