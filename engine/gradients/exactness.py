@@ -194,9 +194,11 @@ def _merge(objectives: Mapping[str, Objective], rate: float, alphas: Sequence[fl
     """Return how far the merge after one step is from the joint step, at each alpha."""
     every = list(objectives.values())
     theta0, regime = every[0].theta0, Regime("gd", rate)
-    summed = sum(follow([o], regime, 1, measured=False).last for o in every)
+    own = [follow([o], regime, 1, measured=False).last for o in every]
     found = []
     for alpha in alphas:
         joint = theta0 + follow(every, regime, 1, alpha, measured=False).last
-        found.append(in_ulps(theta0 + alpha * summed - joint, theta0, joint))
+        # where theta_0 is 0 and task vectors cancel, what was rounded are the task vectors
+        sizes = (theta0, joint, *(alpha * tau for tau in own))
+        found.append(in_ulps(theta0 + alpha * sum(own) - joint, *sizes))
     return {"alphas": list(alphas), "ulps": found}
