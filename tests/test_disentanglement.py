@@ -4,6 +4,7 @@ import math
 import os
 import signal
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ from engine.store import Store
 from engine.tasks import load_split, load_task, miniature
 
 NAMES = ("shapes", "colours")
+EMBEDDED = Path(__file__).parents[1] / "cache" / "embedded"
 TASKS = {
     "shapes": FakeTask(),
     "colours": FakeTask("colours", ("red", "green", "blue", "grey", "pink")),
@@ -729,10 +731,9 @@ def test_the_tiny_encoders_fast_map_is_the_loop(home):
 def test_laws_of_forward_passes_over_all_pairs_of_the_miniature(tmp_path):
     """Every embedded pair: xi(0, 0) = 0, and a task's own term is 0 where the other alpha is."""
     from engine.encoders import load_encoder
-    from engine.store import default_store
     from engine.tasks import TASKS as EIGHT
 
-    store = Store(tmp_path, default_store().embedded)
+    store = Store(tmp_path, EMBEDDED)
     encoder, alphas = load_encoder("miniature", store), axis(3, 1.0)
     tasks = {name: load_task(name) for name in EIGHT}
     splits = {name: load_split(task, "test", 32, store, 24) for name, task in tasks.items()}

@@ -123,12 +123,11 @@ def test_a_share_of_another_run_is_refused(world, states):
 # the verbs
 
 
-@pytest.fixture(scope="module")
-def small():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(miniature.SIZES, "test", 60)
-        patch.setitem(miniature.SIZES, "train", 60)
-        yield
+@pytest.fixture
+def small(monkeypatch):
+    """Small splits, in this process alone and for one test: real processes have whole ones."""
+    monkeypatch.setitem(miniature.SIZES, "test", 60)
+    monkeypatch.setitem(miniature.SIZES, "train", 60)
 
 
 @pytest.fixture
