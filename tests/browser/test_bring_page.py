@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 APP = Path(__file__).parents[2] / "app" / "server.py"
 FEW = ("signs", "letters")
-LIMIT = 300_000  # ms, on a machine that may be busy
+LIMIT = 90_000
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,10 @@ def test_merge_leads_to_the_export_at_its_alphas(page, settled, address):
     link.wait_for(timeout=LIMIT)
     page.get_by_test_id("alpha-widget").wait_for(timeout=LIMIT)
     settled(page, LIMIT)
-    link.click()
+    for _ in range(5):  # a click that meets a rerun of the page is not heard by Streamlit
+        if "/bring" not in page.url:
+            link.click()
+            page.wait_for_timeout(3000)
     page.get_by_text("signs=0.65").wait_for(timeout=LIMIT)
     assert "v=export" in page.url
 

@@ -174,13 +174,14 @@ def test_the_check_runs_beside_the_page(page, address):
     assert {row["task"] for row in found["rows"]} == {"signs", "letters"}
 
 
-def test_a_job_is_launched_cancelled_resumed_and_its_answer_appears(page, address, world):
+def test_a_job_is_launched_cancelled_resumed_and_its_answer_appears(page, settled, address, world):
     page.goto(f"{address}?e=miniature&m=gd&v=early", timeout=LIMIT)
     drawn(page, "By task")
     page.get_by_text("Measure with other settings").click()
     box = page.locator(".st-key-gradients_form_tasks input")
     for title in ("Traffic signs", "Capital letters"):
-        box.click()
+        settled(page, LIMIT)
+        box.fill(title)
         page.get_by_role("option", name=title, exact=True).click()
     page.keyboard.press("Escape")
     for field, value in (("epochs", "1"), ("images", "6")):

@@ -180,7 +180,7 @@ def test_validations_alpha_is_marked_and_taken(page, address):
     wait_until(page, best.is_enabled)
     assert best.inner_text() == "Best alpha"
     assert not page.get_by_test_id("best-per-task").is_visible()
-    chosen = page.get_by_test_id("curve").locator("text.chosen").inner_text().split()[-1]
+    chosen = page.get_by_test_id("curve").locator("text.chosen").text_content().split()[-1]
     best.click()
     wait_until(page, lambda: float(asked(page, "a")) == float(chosen))
 
@@ -192,7 +192,7 @@ def test_settings_of_two_methods_stand_side_by_side(page, address):
     choose_method(page, "TSV-M")
     wait_until(page, lambda: asked(page, "m") == "tsv")
     wait_until(page, lambda: page.get_by_test_id("restore-0").count())
-    assert page.get_by_test_id("restore-0").is_disabled()
+    wait_until(page, lambda: page.get_by_test_id("restore-0").is_disabled())
     assert "ties (density 0.2)" in page.get_by_test_id("pins").inner_text()
     choose_method(page, "TIES")
     wait_until(page, lambda: asked(page, "m") == "ties")
