@@ -112,7 +112,8 @@ def measure(home: Path, count: int, at_work: int) -> dict:
                 executable_path=shutil.which("chromium"), args=conftest.CHROMIUM_FLAGS
             )
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.goto(f"{address}/finetune?job={made[-1].id}", timeout=PATIENCE)
+            first = jobs.list()[0].id  # the top row; every click is on the second
+            page.goto(f"{address}/finetune?job={first}", timeout=PATIENCE)
             page.locator(".st-key-finetune_table canvas").first.wait_for(timeout=PATIENCE)
             page.wait_for_timeout(3000)
             before = [jobs.get(job.id).step for job in made]
