@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import light_jobs
 import pytest
@@ -40,6 +41,37 @@ def begun(jobs, id, step=1):
     while not jobs.curve(id) or jobs.curve(id)[-1]["step"] < step:
         assert time.monotonic() < until, jobs.get(id)
         time.sleep(0.02)
+
+
+STEP_BACK = """
+import os, pathlib
+from engine.jobs.processes import step_back
+step_back(7)
+group = pathlib.Path("/proc/self/autogroup")
+print(os.nice(0), group.read_text().split()[-1] if group.exists() else "none")
+"""
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_detached_process_steps_back_with_its_whole_session(leads):
+    """Linux weighs sessions before processes: niceness alone yields nothing to a dashboard."""
+    said = subprocess.run(
+        [sys.executable, "-c", STEP_BACK],
+        cwd=local.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=leads,
+    ).stdout.split()
+    own, group = int(said[0]), said[1]
+    assert own == min(os.nice(0) + 7, 19)
+    # whoever only visits a session leaves it as it is
+    assert group in ({"none", str(own)} if leads else {"none", group_of_this()})
+
+
+def group_of_this() -> str:
+    path = Path("/proc/self/autogroup")
+    return path.read_text().split()[-1] if path.exists() else "none"
 
 
 # -------------------------------------------------------------------------------- one after another

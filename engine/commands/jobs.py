@@ -19,6 +19,7 @@ from engine.jobs import Job, Jobs, reporting, runner
 from engine.jobs import words as word
 from engine.jobs.folder import read_table
 from engine.jobs.mishaps import is_out_of_memory, sentence
+from engine.jobs.processes import step_back
 from engine.jobs.slots import settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,7 +242,7 @@ def _take_place(args: argparse.Namespace, found: Jobs, job: Job) -> None:
     if job.gpus > 1 and hasattr(args, "processes"):
         args.processes = job.gpus
     if job.on == "local" and kind == "cpu":
-        os.nice(settings(found.root).nice)
+        step_back(settings(found.root).nice)
     if args.verb == "finetune":
         from engine.tasks import TASKS
 

@@ -51,6 +51,22 @@ def kill(who: dict) -> None:
             os.killpg(who["pid"], signal.SIGKILL)
 
 
+def step_back(nice: int) -> None:
+    """Leave the CPU to other processes that want it, in other sessions too.
+
+    Linux groups processes by session (autogroups) before it looks at their niceness, so that of a
+    detached process counts against its own session alone; its group has a niceness as well.
+
+    Args:
+        nice: Added to this process's niceness; its group takes what it then is.
+    """
+    now = os.nice(nice)
+    group = Path("/proc/self/autogroup")
+    if os.getsid(0) == os.getpid() and group.exists():
+        with contextlib.suppress(OSError):  # the system may not let it
+            group.write_text(str(now))
+
+
 def _started(pid: int) -> float | None:
     """Return when a process was started; None if it is gone or a zombie."""
     if pid <= 0:
