@@ -110,6 +110,33 @@ def settled() -> Callable:
     return lambda page, timeout=30_000: page.wait_for_selector(READY, timeout=timeout)
 
 
+@pytest.fixture
+def downloaded() -> Callable:
+    """``downloaded(page, button) -> download``: click, and again where a rerun came between.
+
+    Streamlit makes a file under a number of the last run; a click that meets the next run's end
+    is answered by a sentence below the button, as its user sees it, and no file.
+    """
+
+    def click(page, button, timeout: float = 60.0):
+        found: list = []
+        page.on("download", found.append)
+        page.wait_for_selector(READY, timeout=1000 * timeout)
+        button.click()
+        end = time.monotonic() + timeout
+        while not found and time.monotonic() < end:
+            page.wait_for_timeout(100)
+            refused = page.get_by_test_id("stDownloadButtonError")
+            if not found and refused.count():
+                refused.first.wait_for(state="detached")
+                button.click()
+        page.remove_listener("download", found.append)
+        assert found, "no file came"
+        return found[0]
+
+    return click
+
+
 def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -150,7 +150,9 @@ def test_a_task_is_brought_with_words_of_its_own(page, settled, address, tmp_pat
     assert ours(page.errors) == []
 
 
-def test_a_model_is_taken_away_at_merge_s_alphas(page, settled, address, world, theta, tmp_path):
+def test_a_model_is_taken_away_at_merge_s_alphas(
+    page, settled, address, world, theta, tmp_path, downloaded
+):
     go(page, address, "export", "&e=miniature&r=nonlinear&c=sum&t=signs,letters&a=0.5,-0.25")
     page.get_by_text("Hugging Face folder").click(timeout=LIMIT)
     settled(page, LIMIT)
@@ -166,10 +168,9 @@ def test_a_model_is_taken_away_at_merge_s_alphas(page, settled, address, world, 
     download.wait_for(timeout=LIMIT)
     settled(page, LIMIT)
     assert page.get_by_text("Model card", exact=True).is_visible()
-    with page.expect_download() as caught:
-        download.click()
-    assert caught.value.suggested_filename.endswith(".zip")
-    data = Path(caught.value.path()).read_bytes()
+    file = downloaded(page, download)
+    assert file.suggested_filename.endswith(".zip")
+    data = Path(file.path()).read_bytes()
     zipfile.ZipFile(io.BytesIO(data)).extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
     encoder = load_encoder("miniature", world)

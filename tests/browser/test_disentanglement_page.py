@@ -219,12 +219,11 @@ def test_a_cell_of_the_matrix_opens_its_pair(page, address, settled):
     wait_until(page, lambda: query_of(page).get("t") == "textures,signs")
 
 
-def test_a_map_gives_its_numbers_with_their_provenance(page, address):
+def test_a_map_gives_its_numbers_with_their_provenance(page, address, downloaded):
     open_maps(page, address)
     page.locator(".st-key-map_linear_download").get_by_role("button", name="Download").click()
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="JSON", exact=True).last.click()
-    record = json.loads(Path(caught.value.path()).read_text())
+    file = downloaded(page, page.get_by_role("button", name="JSON", exact=True).last)
+    record = json.loads(Path(file.path()).read_text())
     assert len(record["rows"]) == 121
     assert record["provenance"]["kind"] == "exact"
     assert record["provenance"]["n"] == {"letters": 500, "signs": 500}

@@ -158,7 +158,7 @@ def test_a_click_on_a_point_chooses_its_pair_and_leads_to_its_map(page, address)
     assert in_address(page, "a") == "1,1"
 
 
-def test_the_check_runs_beside_the_page(page, address):
+def test_the_check_runs_beside_the_page(page, address, downloaded):
     page.goto(f"{address}?e=miniature&m=gd&v=exactness", timeout=LIMIT)
     drawn(page, "full-batch steps")
     page.locator(".st-key-gradients_check_start button").click()
@@ -167,9 +167,8 @@ def test_the_check_runs_beside_the_page(page, address):
     assert page.get_by_role("alert").count() == 0
     block = page.locator(".st-key-gradients_errors_download")
     block.get_by_role("button", name="Download").click()
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="JSON", exact=True).last.click()
-    found = json.loads(Path(caught.value.path()).read_text())
+    file = downloaded(page, page.get_by_role("button", name="JSON", exact=True).last)
+    found = json.loads(Path(file.path()).read_text())
     assert found["provenance"]["regime"] == "gd"
     assert {row["task"] for row in found["rows"]} == {"signs", "letters"}
 

@@ -219,16 +219,15 @@ def test_the_address_of_another_restores_everything(page, address):
     assert "mean" in page.get_by_test_id("alpha-widget").inner_text()
 
 
-def test_pinning_downloads_and_the_merged_weights(page, address, engine):
+def test_pinning_downloads_and_the_merged_weights(page, address, engine, downloaded):
     open_merge(page, address)
     page.get_by_role("button", name="Pin", exact=True).click()
     page.get_by_text("Pinned settings", exact=True).wait_for(timeout=LIMIT)
     set_number(page, "signs", 1.0)
     page.get_by_role("button", name="Pin", exact=True).click()
     wait_until(page, lambda: page.get_by_test_id("unpin-1").count())
-    with page.expect_download() as caught:
-        page.get_by_role("button", name=re.compile("Merged task vector")).click()
-    tensors = safetensors.torch.load_file(caught.value.path())
+    file = downloaded(page, page.get_by_role("button", name=re.compile("Merged task vector")))
+    tensors = safetensors.torch.load_file(file.path())
     wanted = {}
     for task in TASKS:
         entry = engine.store.one("checkpoint", "", task=task, mode="linear")
@@ -240,20 +239,18 @@ def test_pinning_downloads_and_the_merged_weights(page, address, engine):
         torch.testing.assert_close(tensors[f"tau.visual.{name}"].double(), value, atol=1e-6, rtol=0)
 
 
-def test_the_figure_gives_csv_json_and_svg(page, address):
+def test_the_figure_gives_csv_json_and_svg(page, address, downloaded):
     open_merge(page, address)
     block = page.locator(".st-key-merge_figure_download")
     block.get_by_role("button", name="Download").click()
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="JSON", exact=True).last.click()
-    record = json.loads(Path(caught.value.path()).read_text())
+    file = downloaded(page, page.get_by_role("button", name="JSON", exact=True).last)
+    record = json.loads(Path(file.path()).read_text())
     assert record["provenance"]["kind"] == "exact"
     assert set(record["provenance"]["checkpoints"]) == set(TASKS)
     assert record["provenance"]["n"]["signs"] == 500
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="CSV", exact=True).last.click()
-    assert caught.value.suggested_filename.endswith(".csv")
-    assert len(Path(caught.value.path()).read_text().splitlines()) == 1 + len(TASKS) + 1 + 3
+    file = downloaded(page, page.get_by_role("button", name="CSV", exact=True).last)
+    assert file.suggested_filename.endswith(".csv")
+    assert len(Path(file.path()).read_text().splitlines()) == 1 + len(TASKS) + 1 + 3
 
 
 def test_no_errors_in_the_console(page, address):

@@ -199,12 +199,11 @@ def test_settings_of_two_methods_stand_side_by_side(page, address):
     wait_until(page, lambda: page.get_by_test_id("restore-0").is_enabled())
 
 
-def test_the_merged_file_is_made_by_the_method(page, address, world):
+def test_the_merged_file_is_made_by_the_method(page, address, world, downloaded):
     open_merge(page, address, "?m=ties&a=0.5")
-    with page.expect_download() as caught:
-        page.get_by_role("button", name=re.compile("Merged task vector")).click()
-    assert caught.value.suggested_filename == "merged_miniature_linear_ties.safetensors"
-    tensors = safetensors.torch.load_file(caught.value.path())
+    file = downloaded(page, page.get_by_role("button", name=re.compile("Merged task vector")))
+    assert file.suggested_filename == "merged_miniature_linear_ties.safetensors"
+    tensors = safetensors.torch.load_file(file.path())
     taus = {
         task: world.get(world.one("checkpoint", "", task=task, mode="linear"))
         for task in ("letters", "signs", "textures")

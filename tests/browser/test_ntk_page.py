@@ -156,13 +156,12 @@ def test_the_plan_comes_first_and_cancelling_or_finishing_both_work(page, addres
     assert page.get_by_role("alert").count() == 0
 
 
-def test_a_figure_gives_its_numbers_with_their_provenance(page, address):
+def test_a_figure_gives_its_numbers_with_their_provenance(page, address, downloaded):
     open_pair(page, address, f"{PAIR}&n={N}&l=3")
     block = page.locator(".st-key-ntk_lines_download")
     block.get_by_role("button", name="Download").click()
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="JSON", exact=True).last.click()
-    record = json.loads(Path(caught.value.path()).read_text())
+    file = downloaded(page, page.get_by_role("button", name="JSON", exact=True).last)
+    record = json.loads(Path(file.path()).read_text())
     assert len(record["rows"]) == 3 * 2 * N
     assert record["provenance"]["kind"] == "exact to float16"
     assert record["provenance"]["n"] == N

@@ -56,7 +56,7 @@ def test_overview_leads_on(page, settled, address):
     assert ours(page.errors) == []
 
 
-def test_a_row_opens_its_details_and_gives_its_file(page, settled, address):
+def test_a_row_opens_its_details_and_gives_its_file(page, settled, address, downloaded):
     page.goto(f"{address}/checkpoints", timeout=LIMIT)
     table = page.get_by_test_id("stDataFrame").first
     table.wait_for(timeout=LIMIT)
@@ -66,14 +66,12 @@ def test_a_row_opens_its_details_and_gives_its_file(page, settled, address):
     box = table.bounding_box()
     page.mouse.click(box["x"] + 16, box["y"] + 52)
     page.get_by_text("Training loss", exact=True).wait_for(timeout=LIMIT)
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="Provenance (JSON)").click()
-    record = json.loads(Path(caught.value.path()).read_text())
+    file = downloaded(page, page.get_by_role("button", name="Provenance (JSON)"))
+    record = json.loads(Path(file.path()).read_text())
     assert record["task"] in FEW
     assert len(record["log"]) == 20
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="Task vector (safetensors)").click()
-    assert Path(caught.value.path()).stat().st_size > 10_000
+    file = downloaded(page, page.get_by_role("button", name="Task vector (safetensors)"))
+    assert Path(file.path()).stat().st_size > 10_000
 
 
 def test_a_figure_is_saved_as_svg_by_its_camera(page, settled, address):

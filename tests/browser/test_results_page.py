@@ -131,15 +131,13 @@ def test_exhibits_are_chosen_and_kept_in_the_address(page, address):
     wait_until(page, lambda: page.get_by_role("heading", name="Single-task accuracies").count())
 
 
-def test_the_report_and_the_tables_are_taken_away(page, address):
+def test_the_report_and_the_tables_are_taken_away(page, address, downloaded):
     open_results(page, address, "?v=addition")
-    with page.expect_download(timeout=LIMIT) as caught:
-        page.get_by_role("button", name="What is shown (zip)").click()
-    archive = zipfile.ZipFile(io.BytesIO(Path(caught.value.path()).read_bytes()))
+    file = downloaded(page, page.get_by_role("button", name="What is shown (zip)"))
+    archive = zipfile.ZipFile(io.BytesIO(Path(file.path()).read_bytes()))
     assert {"index.html", "report.json", "tables/addition.csv"} <= set(archive.namelist())
-    with page.expect_download(timeout=LIMIT) as caught:
-        page.get_by_role("button", name="CSV", exact=True).first.click()
-    lines = Path(caught.value.path()).read_text().splitlines()
+    file = downloaded(page, page.get_by_role("button", name="CSV", exact=True).first)
+    lines = Path(file.path()).read_text().splitlines()
     assert lines[0].startswith("row,absolute")
     assert len(lines) == 5
 
