@@ -7,11 +7,7 @@ A page reads the released alphas, packs what the browser needs, and mounts the w
     state = alpha_widget(payload, key)
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
-
-import streamlit as st
+from collections.abc import Callable
 
 from app.components.alpha.evaluated import EvaluatedTask
 from app.components.alpha.payload import (
@@ -22,6 +18,7 @@ from app.components.alpha.payload import (
     sample_size,
 )
 from app.components.alpha.state import AlphaState, Pin, read_pin, read_state
+from app.components.mounting import component, nothing
 
 __all__ = [
     "LARGEST_PAYLOAD",
@@ -37,7 +34,7 @@ __all__ = [
     "sample_size",
 ]
 
-SCRIPTS = ("payload.js", "readout.js", "elements.js", "view.js", "plots.js", "pins.js", "alpha.js")
+SCRIPTS = ("../buffers.js", "readout.js", "view.js", "plots.js", "pins.js", "alpha.js")
 STYLES = ("alpha.css", "table.css", "plots.css", "widths.css")
 
 
@@ -64,33 +61,12 @@ def alpha_widget(
     """
     header = header_of(payload)
     names = [slider["name"] for slider in header["sliders"]]
-    result = _component()(
+    result = component("alpha", "alpha-widget", SCRIPTS, STYLES)(
         key=key,
         data=payload,
-        on_alphas_change=on_change or _nothing,
-        on_pin_change=_nothing,
-        on_unpin_change=_nothing,
+        on_alphas_change=on_change or nothing,
+        on_pin_change=nothing,
+        on_unpin_change=nothing,
     )
     initial = dict(zip(names, header["alphas"], strict=True))
     return read_state(result, names, initial, header["revision"])
-
-
-def _nothing() -> None:
-    """Stand in for a callback: a state or event without one is not returned by Streamlit."""
-
-
-@cache
-def _component() -> Callable:
-    """Return the component, registered once; its scripts are one module for the browser."""
-    return st.components.v2.component(
-        "tauscope_alpha",
-        html='<div class="tauscope-alpha" data-testid="alpha-widget"></div>',
-        css=_joined(STYLES),
-        js=_joined(SCRIPTS),
-    )
-
-
-def _joined(names: Sequence[str]) -> str:
-    """Return the text of this folder's files, one after another."""
-    folder = Path(__file__).parent
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)

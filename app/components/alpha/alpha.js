@@ -65,9 +65,8 @@ class AlphaWidget {
   }
 
   readTheme() {
+    markTheme(this.root);
     const style = getComputedStyle(this.root);
-    const [r, g, b] = (style.getPropertyValue("--st-background-color").match(/[0-9a-f]{2}/gi) ?? ["ff", "ff", "ff"]).map((hex) => parseInt(hex, 16));
-    this.root.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b < 128);
     this.text = { color: style.color, font: style.fontFamily };
   }
 
@@ -315,12 +314,4 @@ class AlphaWidget {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector(".tauscope-alpha");
-  root.widget ??= new AlphaWidget(root);
-  root.widget.receive(component);
-  return () => {
-    root.widget?.unmount();
-    root.widget = undefined;
-  };
-}
+export default mounted(AlphaWidget);

@@ -113,3 +113,16 @@ function confusionCounts(task) {
   for (let n = 0; n < task.n; n++) counts[task.labels[n] * C + task.predictions[n]]++;
   return counts;
 }
+
+/** All tasks with their arrays. The bytes arrive unaligned, hence the copy. */
+function unpackTasks(bytes, header, length) {
+  const start = bytes.byteOffset + 4 + length;
+  const body = bytes.buffer.slice(start, bytes.byteOffset + bytes.byteLength);
+  return header.tasks.map((task) => ({
+    ...task,
+    labels: readArray(body, task.labels),
+    scores: readArray(body, task.scores),
+    zeroshotPredictions: readArray(body, task.zeroshot),
+    pictures: readArray(body, task.pictures),
+  }));
+}

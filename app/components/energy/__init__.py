@@ -6,14 +6,11 @@ A page packs every setting's energies, computed beforehand, and mounts the explo
     view = energy_explorer(pack(settings, blocks, curves, setting=held.setting, ...), key)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-
-import streamlit as st
 
 from app.components.energy.payload import ORDERS, SIDE, Block, Curve, Setting, pack
+from app.components.mounting import component, nothing
 
 __all__ = [
     "ORDERS",
@@ -27,8 +24,7 @@ __all__ = [
     "read_view",
 ]
 
-# the buffer and the small helpers of building a page are those of the alpha widget
-SCRIPTS = ("../alpha/payload.js", "../alpha/elements.js", "panels.js", "energy.js")
+SCRIPTS = ("../buffers.js", "panels.js", "energy.js")
 STYLES = ("energy.css",)
 
 
@@ -69,25 +65,6 @@ def energy_explorer(payload: bytes, key: str) -> None:
         payload: What :func:`pack` made; the same bytes are not sent to the browser again.
         key: Of the component; its raw state is ``st.session_state[key]``.
     """
-    _component()(key=key, data=payload, on_view_change=_nothing)
-
-
-def _nothing() -> None:
-    """Stand in for a callback: a state without one is not returned by Streamlit."""
-
-
-@cache
-def _component() -> Callable:
-    """Return the component, registered once; its scripts are one module for the browser."""
-    return st.components.v2.component(
-        "tauscope_energy",
-        html='<div class="tauscope-energy" data-testid="energy-explorer"></div>',
-        css=_joined(STYLES),
-        js=_joined(SCRIPTS),
+    component("energy", "energy-explorer", SCRIPTS, STYLES)(
+        key=key, data=payload, on_view_change=nothing
     )
-
-
-def _joined(names: Sequence[str]) -> str:
-    """Return the text of files beside this one, one after another."""
-    folder = Path(__file__).parent
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)

@@ -23,7 +23,7 @@ class EnergyExplorer {
   receive(component) {
     this.component = component;
     const { header, length } = readHeader(component.data);
-    this.readTheme();
+    markTheme(this.root);
     const fresh = header.digest !== this.digest;
     const moved = header.revision !== this.revision;
     if (fresh) this.unpack(component.data, header, length);
@@ -59,12 +59,6 @@ class EnergyExplorer {
     }
     this.order = header.order;
     this.selected = Math.min(this.selected ?? this.curves.findIndex((curve) => curve.arrangement === "heldout"), this.curves.length - 1);
-  }
-
-  readTheme() {
-    const style = getComputedStyle(this.root);
-    const [r, g, b] = (style.getPropertyValue("--st-background-color").match(/[0-9a-f]{2}/gi) ?? ["ff", "ff", "ff"]).map((hex) => parseInt(hex, 16));
-    this.root.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b < 128);
   }
 
   // ---- building
@@ -227,12 +221,4 @@ class EnergyExplorer {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector(".tauscope-energy");
-  root.explorer ??= new EnergyExplorer(root);
-  root.explorer.receive(component);
-  return () => {
-    root.explorer?.unmount();
-    root.explorer = undefined;
-  };
-}
+export default mounted(EnergyExplorer);

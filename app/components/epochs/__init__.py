@@ -4,15 +4,14 @@ Every accuracy is one that was measured: the sliders stop where the measures are
 projection, and a merge is a sum in it, so the browser draws it at any alpha.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from app.components.mounting import component, nothing
 
-SCRIPTS = ("../alpha/elements.js", "plane.js", "epochs.js")
+SCRIPTS = ("plane.js", "epochs.js")
+STYLES = ("epochs.css",)
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,6 @@ def epochs_explorer(data: Mapping[str, Any], key: str) -> Any:
     Returns:
         The component's result.
     """
-    return _component()(key=key, data=data, on_view_change=_nothing)
-
-
-def _nothing() -> None:
-    """Stand in for a callback: a state without one is not returned by Streamlit."""
-
-
-@cache
-def _component() -> Callable:
-    """Return the component, registered once; its scripts are one module for the browser."""
-    folder = Path(__file__).parent
-    return st.components.v2.component(
-        "tauscope_epochs",
-        html='<div class="tauscope-epochs" data-testid="epochs-explorer"></div>',
-        css=(folder / "epochs.css").read_text(encoding="utf-8"),
-        js="\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    return component("epochs", "epochs-explorer", SCRIPTS, STYLES)(
+        key=key, data=data, on_view_change=nothing
     )

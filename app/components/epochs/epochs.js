@@ -32,14 +32,8 @@ class EpochsExplorer {
       this.text = text;
       this.build();
     }
-    this.readTheme();
+    markTheme(this.root);
     this.update();
-  }
-
-  readTheme() {
-    const style = getComputedStyle(this.root);
-    const [r, g, b] = (style.getPropertyValue("--st-background-color").match(/[0-9a-f]{2}/gi) ?? ["ff", "ff", "ff"]).map((hex) => parseInt(hex, 16));
-    this.root.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b < 128);
   }
 
   // ---- building
@@ -207,12 +201,4 @@ class EpochsExplorer {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector(".tauscope-epochs");
-  root.explorer ??= new EpochsExplorer(root);
-  root.explorer.receive(component);
-  return () => {
-    root.explorer?.unmount();
-    root.explorer = undefined;
-  };
-}
+export default mounted(EpochsExplorer);

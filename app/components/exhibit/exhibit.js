@@ -43,7 +43,7 @@ function draw(root, component) {
 }
 
 export default function (component) {
-  const root = component.parentElement.querySelector(".tauscope-exhibit");
+  const root = component.parentElement.querySelector(".tauscope");
   // a new object each run, mostly with the same words: what has the focus keeps it
   const text = JSON.stringify(component.data);
   root.component = component;

@@ -3,14 +3,13 @@
 A row a task, a column a reading; all values are measured ones, the slider stops where they are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import streamlit as st
+from app.components.mounting import component, nothing
 
-SCRIPTS = ("../alpha/elements.js", "negation.js")
+SCRIPTS = ("negation.js",)
+STYLES = ("negation.css",)
 
 
 def read_alpha(raw: object, alphas: Sequence[float], initial: float | None) -> float | None:
@@ -44,20 +43,6 @@ def negation_grid(data: Mapping[str, Any], key: str) -> Any:
     Returns:
         The component's result.
     """
-    return _component()(key=key, data=data, on_alpha_change=_nothing)
-
-
-def _nothing() -> None:
-    """Stand in for a callback: a state without one is not returned by Streamlit."""
-
-
-@cache
-def _component() -> Callable:
-    """Return the component, registered once."""
-    folder = Path(__file__).parent
-    return st.components.v2.component(
-        "tauscope_negation",
-        html='<div class="tauscope-negation" data-testid="negation-grid"></div>',
-        css=(folder / "negation.css").read_text(encoding="utf-8"),
-        js="\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    return component("negation", "negation-grid", SCRIPTS, STYLES)(
+        key=key, data=data, on_alpha_change=nothing
     )

@@ -18,18 +18,12 @@ class NegationGrid {
       this.text = text;
       this.build();
     }
-    this.readTheme();
+    markTheme(this.root);
     this.update();
   }
 
   unmount() {
     clearTimeout(this.timer);
-  }
-
-  readTheme() {
-    const style = getComputedStyle(this.root);
-    const [r, g, b] = (style.getPropertyValue("--st-background-color").match(/[0-9a-f]{2}/gi) ?? ["ff", "ff", "ff"]).map((hex) => parseInt(hex, 16));
-    this.root.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b < 128);
   }
 
   // ---- building
@@ -177,12 +171,4 @@ class NegationGrid {
 
 const key = (kind, text) => el("span", { class: `key ${kind}` }, el("i", {}), text);
 
-export default function (component) {
-  const root = component.parentElement.querySelector(".tauscope-negation");
-  root.grid ??= new NegationGrid(root);
-  root.grid.receive(component);
-  return () => {
-    root.grid?.unmount();
-    root.grid = undefined;
-  };
-}
+export default mounted(NegationGrid);

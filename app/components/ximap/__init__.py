@@ -7,17 +7,13 @@ A page packs a map's tables and mounts it; a click on a cell, or Enter, is a pic
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 
-import streamlit as st
-
+from app.components.mounting import component
 from app.components.ximap.payload import pack
 
 __all__ = ["pack", "read_pick", "xi_map"]
 
-# the buffer and the small helpers of building a page are those of the alpha widget
-SCRIPTS = ("../alpha/payload.js", "../alpha/elements.js", "drawing.js", "saving.js", "ximap.js")
+SCRIPTS = ("../buffers.js", "drawing.js", "saving.js", "ximap.js")
 STYLES = ("ximap.css",)
 
 
@@ -29,7 +25,7 @@ def xi_map(payload: bytes, key: str, on_pick: Callable[[], None]) -> None:
         key: Of the component; its raw state is ``st.session_state[key]``.
         on_pick: Called before the rerun that follows a pick.
     """
-    _component()(key=key, data=payload, on_pick_change=on_pick)
+    component("ximap", "xi-map", SCRIPTS, STYLES)(key=key, data=payload, on_pick_change=on_pick)
 
 
 def read_pick(raw: object) -> tuple[float, float] | None:
@@ -49,20 +45,3 @@ def read_pick(raw: object) -> tuple[float, float] | None:
     if not all(math.isfinite(alpha) for alpha in pick):
         return None
     return tuple(round(float(alpha), 9) + 0.0 for alpha in pick)
-
-
-@cache
-def _component() -> Callable:
-    """Return the component, registered once; its scripts are one module for the browser."""
-    return st.components.v2.component(
-        "tauscope_ximap",
-        html='<div class="tauscope-ximap" data-testid="xi-map"></div>',
-        css=_joined(STYLES),
-        js=_joined(SCRIPTS),
-    )
-
-
-def _joined(names: Sequence[str]) -> str:
-    """Return the text of files beside this one, one after another."""
-    folder = Path(__file__).parent
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)

@@ -156,12 +156,4 @@ class XiMap {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector(".tauscope-ximap");
-  root.ximap ??= new XiMap(root);
-  root.ximap.receive(component);
-  return () => {
-    root.ximap?.unmount();
-    root.ximap = undefined;
-  };
-}
+export default mounted(XiMap);

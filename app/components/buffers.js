@@ -14,16 +14,3 @@ function readArray(body, place) {
   const count = place.shape.reduce((product, size) => product * size, 1);
   return new KINDS[place.kind](body, place.offset, count);
 }
-
-/** All tasks with their arrays. The bytes arrive unaligned, hence the copy. */
-function unpackTasks(bytes, header, length) {
-  const start = bytes.byteOffset + 4 + length;
-  const body = bytes.buffer.slice(start, bytes.byteOffset + bytes.byteLength);
-  return header.tasks.map((task) => ({
-    ...task,
-    labels: readArray(body, task.labels),
-    scores: readArray(body, task.scores),
-    zeroshotPredictions: readArray(body, task.zeroshot),
-    pictures: readArray(body, task.pictures),
-  }));
-}

@@ -46,3 +46,23 @@ function attachTooltip(root, tip, target, describe) {
   target.addEventListener("pointermove", show);
   target.addEventListener("pointerleave", () => (tip.hidden = true));
 }
+
+/** Mark a component in a dark theme: the colours of its data differ there. */
+function markTheme(root) {
+  const paper = getComputedStyle(root).getPropertyValue("--st-background-color");
+  const [r, g, b] = (paper.match(/[0-9a-f]{2}/gi) ?? ["ff", "ff", "ff"]).map((hex) => parseInt(hex, 16));
+  root.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b < 128);
+}
+
+/** A component's default export: one object an element, which receives every run's data. */
+function mounted(Kind) {
+  return function (component) {
+    const root = component.parentElement.querySelector(".tauscope");
+    root.held ??= new Kind(root);
+    root.held.receive(component);
+    return () => {
+      root.held?.unmount();
+      root.held = undefined;
+    };
+  };
+}
