@@ -58,6 +58,16 @@ def store(tmp_path) -> Store:
     return Store(tmp_path / "cache")
 
 
+@pytest.fixture
+def fresh_caches():
+    """Let pages of different stores see nothing that Streamlit kept of each other."""
+    import streamlit as st
+
+    st.cache_data.clear()
+    yield
+    st.cache_data.clear()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Give the folder of small real tasks; skip where it is absent."""

@@ -28,21 +28,13 @@ from engine.store import Store
 from engine.task_vectors import combine
 from engine.tasks import load_split, load_task
 from engine.tasks.own import remembered
+from tests import shown_pages
+from tests.shown_pages import FEW, PAGES, TIMEOUT, settle, texts
 from tests.tiny_world import make_world
 
-PAGE = Path(__file__).parents[1] / "app" / "pages" / "bring.py"
-FEW = ("signs", "letters")
-TIMEOUT = 240
 EVIL = '<img src=x onerror="alert(1)">'
 
-
-@pytest.fixture(autouse=True)
-def fresh_caches():
-    import streamlit as st
-
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
+pytestmark = pytest.mark.usefixtures("fresh_caches")
 
 
 @pytest.fixture
@@ -94,23 +86,8 @@ def pictures(tmp_path) -> Path:
 
 
 def open_page(section: str, **query: str) -> AppTest:
-    page = AppTest.from_file(str(PAGE), default_timeout=TIMEOUT)
-    for key, value in {"v": section, **query}.items():
-        page.query_params[key] = value
-    page.run()
+    page = shown_pages.open_page("bring", v=section, **query)
     assert not page.exception
-    return page
-
-
-def settle(page: AppTest) -> AppTest:
-    """Run the page again until what it asked for in the background is there."""
-    from app.compute.background import board
-
-    for _ in range(2):
-        for work in board().pending():
-            assert work.wait(TIMEOUT)
-        page.run()
-        assert not page.exception
     return page
 
 
@@ -118,10 +95,6 @@ def click(page: AppTest, key: str) -> AppTest:
     page.button(key=key).click().run()
     assert not page.exception
     return settle(page)
-
-
-def texts(page: AppTest, kind: str) -> str:
-    return " ".join(item.value for item in getattr(page, kind))
 
 
 def html(page: AppTest) -> str:
@@ -782,7 +755,7 @@ def merge_at(alphas: dict[str, float], reading: str = "nonlinear", **changes) ->
 
 
 def test_the_export_starts_from_merge(here):
-    page = AppTest.from_file(str(PAGE), default_timeout=TIMEOUT)
+    page = AppTest.from_file(str(PAGES / "bring.py"), default_timeout=TIMEOUT)
     page.session_state[state.MERGE_ADDRESS] = merge_at({"signs": 0.7, "letters": -0.2})
     page.query_params["v"] = "export"
     page.run()

@@ -14,22 +14,16 @@ from app.components import ximap as component
 from app.compute import catalogue
 from app.compute import disentanglement as compute
 from app.compute import disentanglement_passes as passes
-from app.compute.background import Work, board
+from app.compute.background import Work
 from app.figures import disentanglement as figures
 from app.pages.disentangling import view as viewing
 from engine.errors import CheckpointError
 from engine.store import Store
-from tests.test_app_pages import FEW, PAGES, TIMEOUT, texts, use
+from tests import shown_pages
+from tests.shown_pages import FEW, TIMEOUT, settle, texts, use
 from tests.tiny_world import make_encoder, make_world
 
-
-@pytest.fixture(autouse=True)
-def fresh_caches():
-    import streamlit as st
-
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
+pytestmark = pytest.mark.usefixtures("fresh_caches")
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +37,7 @@ def here(world, monkeypatch) -> Store:
 
 
 def open_page(**query: str) -> AppTest:
-    page = AppTest.from_file(str(PAGES / "disentanglement.py"), default_timeout=TIMEOUT)
-    page.query_params.update(query)
-    return settle(page.run())
-
-
-def settle(page: AppTest) -> AppTest:
-    """Run a page again until what it computes in the background is there."""
-    for _ in range(2):
-        for work in board().pending():
-            assert work.wait(TIMEOUT)
-        page.run()
-        assert not page.exception
-    return page
+    return settle(shown_pages.open_page("disentanglement", **query), 2)
 
 
 def charts(page: AppTest) -> dict[str, dict]:
@@ -304,7 +286,7 @@ def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
         raise ValueError("received 3, expected 4")
 
     monkeypatch.setattr(catalogue, "checkpoints", broken)
-    page = AppTest.from_file(str(PAGES / "disentanglement.py"), default_timeout=TIMEOUT).run()
+    page = shown_pages.open_page("disentanglement")
     assert not page.exception
     assert "This file is damaged; make it again" in texts(page, "error")
     monkeypatch.setattr(catalogue, "checkpoints", wrong)

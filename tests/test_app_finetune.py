@@ -18,12 +18,12 @@ from app.figures import jobs as figures
 from engine.errors import UsageError
 from engine.jobs import Jobs
 from engine.store import Store
+from tests import shown_pages
 from tests.made_jobs import asleep, change_job, make_job
+from tests.shown_pages import PAGES, settle, texts
 from tests.tiny_world import make_world
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "app" / "pages" / "finetune.py"
-TIMEOUT = 240
 
 
 @pytest.fixture(scope="module")
@@ -41,26 +41,8 @@ def here(world, tmp_path, monkeypatch) -> Jobs:
 
 
 def open_page(*jobs: str) -> AppTest:
-    page = AppTest.from_file(str(PAGE), default_timeout=TIMEOUT)
-    if jobs:
-        page.query_params[state.QUERY_JOB] = ",".join(jobs)
-    return settle(page)
-
-
-def settle(page: AppTest) -> AppTest:
-    """Run a page until what it waits for in the background is there: the engine, the estimate."""
-    from app.compute.background import board
-
-    for _ in range(3):
-        page.run()
-        assert not page.exception
-        for work in board().pending():
-            assert work.wait(TIMEOUT)
-    return page.run()
-
-
-def texts(page: AppTest, kind: str) -> str:
-    return " ".join(item.value for item in getattr(page, kind))
+    query = {state.QUERY_JOB: ",".join(jobs)} if jobs else {}
+    return settle(shown_pages.open_page("finetune", **query))
 
 
 def button(page: AppTest, name: str):
@@ -191,7 +173,7 @@ def test_the_first_paint_needs_no_torch(here):
     make_job(here, "done", step=20)
     script = (
         "import sys; from streamlit.testing.v1 import AppTest;"
-        f"page = AppTest.from_file({str(PAGE)!r}, default_timeout=240);"
+        f"page = AppTest.from_file({str(PAGES / 'finetune.py')!r}, default_timeout=240);"
         f"page.query_params['job'] = {here.list()[0].id!r};"
         "page.run(); assert not page.exception, page.exception;"
         "assert len(page.dataframe) == 1 and len(page.get('plotly_chart')) == 2;"

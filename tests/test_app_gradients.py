@@ -20,21 +20,15 @@ from engine.errors import CheckpointError
 from engine.gradients import keep_gradients
 from engine.jobs import Jobs
 from engine.store import Store
+from tests import shown_pages
 from tests.gradient_records import ALPHAS, LAYERS, MARKS, RATES, TASKS, N, make_record
 from tests.made_jobs import asleep, change_job
-from tests.test_app_pages import PAGES, TIMEOUT, texts, use
+from tests.shown_pages import TIMEOUT, texts, use
 from tests.tiny_world import make_encoder
 
 SECTIONS = ("exactness", "trajectory", "early", "bridge")
 
-
-@pytest.fixture(autouse=True)
-def fresh_caches():
-    import streamlit as st
-
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
+pytestmark = pytest.mark.usefixtures("fresh_caches")
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +54,7 @@ def empty(tmp_path, monkeypatch) -> Store:
 
 
 def open_page(**query: str) -> AppTest:
-    page = AppTest.from_file(str(PAGES / "gradients.py"), default_timeout=TIMEOUT)
-    page.query_params.update(query)
-    page.run()
+    page = shown_pages.open_page("gradients", **query)
     assert not page.exception
     return page
 
@@ -547,5 +539,5 @@ def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
     broken(CheckpointError("this result is damaged; measure it again"))
     assert "This result is damaged; measure it again" in texts(open_page(), "error")
     broken(RuntimeError("a bug"))
-    page = AppTest.from_file(str(PAGES / "gradients.py"), default_timeout=TIMEOUT).run()
+    page = shown_pages.open_page("gradients")
     assert len(page.exception) == 1

@@ -2,7 +2,6 @@
 
 import json
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,9 @@ from engine.merging import CONVENTIONS, METHODS, apply, prepare
 from engine.responses import responses
 from engine.store import Store, digest_tensors
 from engine.tasks import CONTROL, load_split, load_task
+from tests.shown_pages import open_page, settle, use
 from tests.tiny_world import make_world
 
-PAGE = Path(__file__).parents[1] / "app" / "pages" / "merge.py"
-TIMEOUT = 240  # seconds, on a machine that may be busy
 FEW = ("letters", "signs")
 OPTIONS = {"ties": {"density": 0.2}, "iso-cts": {"common": 0.8}, "tsv": {}}
 
@@ -32,15 +30,9 @@ def world(tmp_path_factory) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def here(world, monkeypatch) -> Store:
+def here(world, monkeypatch, fresh_caches) -> Store:
     """Let the page see this store and nothing embedded."""
-    import streamlit as st
-
-    st.cache_data.clear()
-    alone = Store(world.home)
-    monkeypatch.setenv("TAUSCOPE_CACHE", str(world.home))
-    monkeypatch.setattr("engine.store.default_store", lambda: alone)
-    return alone
+    return use(monkeypatch, world)
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +41,7 @@ def encoder(world):
 
 
 def open_merge(query: dict | None = None) -> AppTest:
-    page = AppTest.from_file(str(PAGE), default_timeout=TIMEOUT)
-    page.query_params.update(query or {})
-    return settle(page.run())
-
-
-def settle(page: AppTest) -> AppTest:
-    """Run the page again until what it computes in the background is there."""
-    from app.compute.background import board
-
-    for _ in range(3):
-        for work in board().pending():
-            assert work.wait(TIMEOUT)
-        page.run()
-        assert not page.exception
-    return page
+    return settle(open_page("merge", **(query or {})))
 
 
 def raw_payload(page: AppTest) -> bytes:

@@ -1,7 +1,5 @@
 """The Negate page in Streamlit's own test runner, and what it is made of."""
 
-from pathlib import Path
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -11,20 +9,11 @@ from app.compute import negation as compute
 from app.figures import negation as figures
 from engine.__main__ import main
 from engine.store import Store
+from tests import shown_pages
+from tests.shown_pages import FEW, use
 from tests.tiny_world import make_encoder, make_world
 
-PAGE = Path(__file__).parents[1] / "app" / "pages" / "negate.py"
-FEW = ("signs", "letters")
-TIMEOUT = 240
-
-
-@pytest.fixture(autouse=True)
-def fresh_caches():
-    import streamlit as st
-
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
+pytestmark = pytest.mark.usefixtures("fresh_caches")
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +30,8 @@ def here(world, monkeypatch) -> Store:
     return use(monkeypatch, world)
 
 
-def use(monkeypatch, store: Store) -> Store:
-    alone = Store(store.home)
-    monkeypatch.setenv("TAUSCOPE_CACHE", str(store.home))
-    monkeypatch.setattr("engine.store.default_store", lambda: alone)
-    return alone
-
-
 def open_page(**query: str) -> AppTest:
-    page = AppTest.from_file(str(PAGE), default_timeout=TIMEOUT)
-    for key, value in query.items():
-        page.query_params[key] = value
-    page.run()
+    page = shown_pages.open_page("negate", **query)
     assert not page.exception
     return page
 

@@ -2,7 +2,6 @@
 
 import json
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,22 +18,14 @@ from engine.errors import CheckpointError
 from engine.ntk import kept_local_energy
 from engine.store import Store
 from engine.tasks import CONTROL
+from tests import shown_pages
+from tests.shown_pages import FEW, TIMEOUT, texts, use
 from tests.tiny_energies import keep_energies
 from tests.tiny_world import make_encoder, make_world
 
-PAGE = Path(__file__).parents[1] / "app" / "pages" / "ntk.py"
-TIMEOUT = 240  # seconds: the first run imports torch, on a machine that may be busy
-FEW = ("signs", "letters")
 N = 8
 
-
-@pytest.fixture(autouse=True)
-def fresh_caches():
-    import streamlit as st
-
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
+pytestmark = pytest.mark.usefixtures("fresh_caches")
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +41,8 @@ def here(world, monkeypatch) -> Store:
     return use(monkeypatch, world)
 
 
-def use(monkeypatch, store: Store) -> Store:
-    """Let the page see this store and nothing embedded."""
-    alone = Store(store.home)
-    monkeypatch.setenv("TAUSCOPE_CACHE", str(store.home))
-    monkeypatch.setattr("engine.store.default_store", lambda: alone)
-    return alone
-
-
 def open_page(**query: str) -> AppTest:
-    page = AppTest.from_file(str(PAGE), default_timeout=TIMEOUT)
-    page.query_params.update(query)
-    return page.run()
-
-
-def texts(page: AppTest, kind: str) -> str:
-    return " ".join(item.value for item in getattr(page, kind))
+    return shown_pages.open_page("ntk", **query)
 
 
 def header(page: AppTest) -> dict:

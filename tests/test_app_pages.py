@@ -1,7 +1,6 @@
 """Every page in Streamlit's own test runner: normal, empty and failing views, each control once."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,22 +12,12 @@ from app.compute import catalogue, merging
 from engine.errors import CheckpointError, MissingDataError
 from engine.store import Store
 from engine.tasks import CONTROL, TASKS
+from tests.shown_pages import FEW, open_page, settle, texts, use
 from tests.tiny_world import make_encoder, make_world
 
-PAGES = Path(__file__).parents[1] / "app" / "pages"
 NAMES = ("overview", "checkpoints", "merge")
-TIMEOUT = 240  # seconds: the first run imports torch, on a machine that may be busy
-FEW = ("signs", "letters")
 
-
-@pytest.fixture(autouse=True)
-def fresh_caches():
-    """Pages of different stores must not see each other's cached values."""
-    import streamlit as st
-
-    st.cache_data.clear()
-    yield
-    st.cache_data.clear()
+pytestmark = pytest.mark.usefixtures("fresh_caches")
 
 
 @pytest.fixture(scope="module")
@@ -40,34 +29,6 @@ def world(tmp_path_factory) -> Store:
 @pytest.fixture
 def here(world, monkeypatch) -> Store:
     return use(monkeypatch, world)
-
-
-def use(monkeypatch, store: Store) -> Store:
-    """Let pages see this store and nothing embedded."""
-    alone = Store(store.home)
-    monkeypatch.setenv("TAUSCOPE_CACHE", str(store.home))
-    monkeypatch.setattr("engine.store.default_store", lambda: alone)
-    return alone
-
-
-def open_page(name: str) -> AppTest:
-    return AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=TIMEOUT).run()
-
-
-def settle(page: AppTest) -> AppTest:
-    """Run a page again until what it computes in the background is there: sample, validation."""
-    from app.compute.background import board
-
-    for _ in range(3):
-        for work in board().pending():
-            assert work.title == "whole test split" or work.wait(TIMEOUT)
-        page.run()
-        assert not page.exception
-    return page
-
-
-def texts(page: AppTest, kind: str) -> str:
-    return " ".join(item.value for item in getattr(page, kind))
 
 
 def payload(page: AppTest) -> dict:
@@ -258,19 +219,16 @@ def test_merge_writes_released_alphas_into_the_address(here):
 
 
 def test_merge_restores_an_address(here):
-    page = AppTest.from_file(str(PAGES / "merge.py"), default_timeout=TIMEOUT)
-    page.query_params.update({"e": "miniature", "r": "posthoc", "c": "mean"})
-    page.query_params.update({"t": "signs,letters", "a": "1.5,-0.25"})
-    page = settle(page.run())
+    query = {"e": "miniature", "r": "posthoc", "c": "mean", "t": "signs,letters", "a": "1.5,-0.25"}
+    page = settle(open_page("merge", **query))
     header = payload(page)
     assert (header["reading"], header["convention"]) == ("posthoc", "mean")
     assert header["alphas"] == [-0.25, 1.5]
 
 
 def test_merge_survives_a_senseless_address(here):
-    page = AppTest.from_file(str(PAGES / "merge.py"), default_timeout=TIMEOUT)
-    page.query_params.update({"e": "../../x", "r": "magic", "t": "<script>,signs", "a": "nan,1e9"})
-    header = payload(settle(page.run()))
+    query = {"e": "../../x", "r": "magic", "t": "<script>,signs", "a": "nan,1e9"}
+    header = payload(settle(open_page("merge", **query)))
     assert [slider["name"] for slider in header["sliders"]] == ["signs"]
     assert header["alphas"] == [state.HIGHEST]
 

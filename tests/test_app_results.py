@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -18,10 +17,10 @@ from engine.exhibits.exhibit import Cell, Column, Row, Table
 from engine.jobs import Jobs
 from engine.store import Store
 from engine.tasks import TASKS, miniature
+from tests import shown_pages
+from tests.shown_pages import settle, texts, use
 from tests.tiny_world import make_world
 
-PAGE = Path(__file__).parents[1] / "app" / "pages" / "results.py"
-TIMEOUT = 240
 ALL = "all, their mean"
 
 
@@ -55,36 +54,17 @@ def world(tmp_path_factory, small) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def here(world, monkeypatch) -> Store:
+def here(world, monkeypatch, fresh_caches) -> Store:
     import shutil
 
-    import streamlit as st
-
-    st.cache_data.clear()
-    alone = Store(world.home)
-    monkeypatch.setenv("TAUSCOPE_CACHE", str(world.home))
-    monkeypatch.setattr("engine.store.default_store", lambda: alone)
+    alone = use(monkeypatch, world)
     monkeypatch.setattr(jobs, "queue", lambda: Still(alone.home))
     yield alone
     shutil.rmtree(alone.home / "jobs", ignore_errors=True)
 
 
 def open_page(**query: str) -> AppTest:
-    page = AppTest.from_file(str(PAGE), default_timeout=TIMEOUT)
-    page.query_params.update(query)
-    return settle(page.run())
-
-
-def settle(page: AppTest) -> AppTest:
-    """Run the page again until everything has been read."""
-    from app.compute.background import board
-
-    for _ in range(2):
-        for work in board().pending():
-            assert work.wait(TIMEOUT)
-        page.run()
-        assert not page.exception
-    return page
+    return settle(shown_pages.open_page("results", **query), 2)
 
 
 def tables(page: AppTest) -> dict[str, dict]:
@@ -96,10 +76,6 @@ def tables(page: AppTest) -> dict[str, dict]:
 def cell(data: dict, row: str, column: int, side: int = 0) -> dict:
     (found,) = [line for line in data["rows"] if line["title"] == row]
     return found["cells"][column]["sides"][side]
-
-
-def texts(page: AppTest, kind: str) -> str:
-    return " ".join(item.value for item in getattr(page, kind))
 
 
 def of_seed(store: Store, seed: int) -> dict:
