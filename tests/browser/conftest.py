@@ -120,7 +120,11 @@ def downloaded() -> Callable:
 
     def click(page, button, timeout: float = 60.0):
         found: list = []
-        page.on("download", found.append)
+
+        def keep(file) -> None:  # Playwright takes no builtin
+            found.append(file)
+
+        page.on("download", keep)
         page.wait_for_selector(READY, timeout=1000 * timeout)
         button.click()
         end = time.monotonic() + timeout
@@ -130,7 +134,7 @@ def downloaded() -> Callable:
             if not found and refused.count():
                 refused.first.wait_for(state="detached")
                 button.click()
-        page.remove_listener("download", found.append)
+        page.remove_listener("download", keep)
         assert found, "no file came"
         return found[0]
 
