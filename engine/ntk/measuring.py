@@ -149,16 +149,8 @@ def local_energies(
     head = encoder.head(task).to(x)
     saved = None
     if load_state is not None and save_state is not None:
-        drawn = {f"{c}.{k}": v for c, draw in draws.items() for k, v in draw.items()}
-        identity = {
-            "encoder": encoder.digest,
-            "task": task.name,
-            "splits": [task_split.digest, *(split.digest for split in controls.values())],
-            "points": digest_tensors(drawn),
-            "head": digest_tensors({"head": head}),
-            "readout": readout,
-            "precision": str(x.dtype),
-        }
+        splits = [task_split, *controls.values()]
+        identity = _identity(encoder, task, splits, draws, head, readout)
         saved = Saved(load_state, save_state, identity)
     made = kernel(
         encoder, encoder.theta0, head, x[:n], x, asked, readout, algorithm, batch, memory,
@@ -199,6 +191,27 @@ def local_energies(
             )
         )
     return found
+
+
+def _identity(
+    encoder: Encoder,
+    task: Task,
+    splits: Sequence[Split],
+    draws: Mapping[str, Mapping[str, Tensor]],
+    head: Tensor,
+    readout: str,
+) -> dict:
+    """Return what a saved kernel must have in common with the one asked for."""
+    drawn = {f"{c}.{k}": v for c, draw in draws.items() for k, v in draw.items()}
+    return {
+        "encoder": encoder.digest,
+        "task": task.name,
+        "splits": [split.digest for split in splits],
+        "points": digest_tensors(drawn),
+        "head": digest_tensors({"head": head}),
+        "readout": readout,
+        "precision": str(head.dtype),
+    }
 
 
 def _read(
