@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.state import GRADIENTS_TO_MAP
+from app.widgets.rerunning import whole_run
 
 st.set_page_config(page_title="Tauscope", page_icon="app/icon.svg", layout="wide")
 
@@ -65,7 +66,7 @@ if chosen == overview:
         st.page_link(finetune, label="**Fine-tune**: make task vectors in the background")
         st.page_link(checkpoints, label="**Checkpoints**: what is trained, and how far it moved")
         st.page_link(bring, label="**Import & export**: your own models and pictures, in and out")
-with body:
+with body, whole_run():
     chosen.run()
     if chosen == disentanglement:
         st.page_link(merge, label="Merge at these alphas", icon=":material/tune:")

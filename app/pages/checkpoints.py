@@ -6,6 +6,7 @@ from app import state, widgets
 from app.compute import catalogue, geometry, records
 from app.figures import checkpoints as figures
 from app.figures import style
+from app.widgets import choosing
 
 
 def show_encoders() -> None:
@@ -13,10 +14,7 @@ def show_encoders() -> None:
     rows = catalogue.encoders()
     st.subheader("Encoders")
     if not rows:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
+        st.info(choosing.NO_ENCODER, icon=":material/info:")
         return
     st.dataframe(
         {

@@ -1,7 +1,5 @@
 """Disentanglement: how far two task vectors change each other's models, over both alphas."""
 
-import secrets
-
 import streamlit as st
 
 from app import state, widgets
@@ -10,6 +8,7 @@ from app.compute import disentanglement as compute
 from app.figures import disentanglement as figures
 from app.pages.disentangling import maps, sections
 from app.pages.disentangling.view import View, alphas_in_force, set_alphas
+from app.widgets import choosing
 
 DISTANCES = {
     "error": "Prediction error",
@@ -55,28 +54,16 @@ def restore() -> None:
         set_alphas(dict(zip(asked.pair, asked.alphas, strict=True)))
 
 
-def keep(key: str, options, default) -> None:
-    """Make sure a control starts from an option that exists."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = default
-
-
 def choose_encoders() -> tuple[str, str | None]:
     """Draw the choice of the encoder and of one beside it, and return both."""
-    names = catalogue.encoder_names()
-    if not names:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
-        st.stop()
-    keep(state.XI_ENCODER, names, names[0])
+    names = choosing.encoder_names()
+    choosing.keep(state.XI_ENCODER, names, names[0])
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         encoder = st.selectbox(
             "Encoder", names, key=state.XI_ENCODER, width=260, persist_state="session"
         )
         others = [name for name in names if name != encoder]
-        keep(state.XI_BESIDE, [None, *others], None)
+        choosing.keep(state.XI_BESIDE, [None, *others], None)
         beside = st.selectbox(
             "Beside it",
             others,
@@ -93,11 +80,11 @@ def choose_encoders() -> tuple[str, str | None]:
 def choose_pair(names: list[str]) -> tuple[str, str]:
     """Draw the choice of two tasks, and return them."""
     titles = dict(zip(names, catalogue.titles(names), strict=True))
-    keep(state.XI_FIRST, names, names[0])
+    choosing.keep(state.XI_FIRST, names, names[0])
     if st.session_state.get(state.XI_SECOND) == st.session_state[state.XI_FIRST]:
         st.session_state[state.XI_SECOND] = None
     others = [name for name in names if name != st.session_state[state.XI_FIRST]]
-    keep(state.XI_SECOND, others, others[0])
+    choosing.keep(state.XI_SECOND, others, others[0])
     settings = {"format_func": titles.get, "width": 210, "persist_state": "session"}
     first = st.selectbox("First task", names, key=state.XI_FIRST, **settings)
     second = st.selectbox("Second task", others, key=state.XI_SECOND, **settings)
@@ -108,7 +95,7 @@ def choose_view(names: list[str], visitor: str) -> View:
     """Draw the controls of the maps, and return what is chosen."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         pair = choose_pair(names)
-        keep(state.XI_GRID, state.XI_GRIDS, 20)
+        choosing.keep(state.XI_GRID, state.XI_GRIDS, 20)
         grid = st.selectbox(
             "Grid",
             state.XI_GRIDS,
@@ -128,7 +115,7 @@ def choose_view(names: list[str], visitor: str) -> View:
             persist_state="session",
         )
         with st.popover("Measure", icon=":material/tune:", key="xi_measure"):
-            keep(state.XI_DISTANCE, state.XI_DISTANCES, "error")
+            choosing.keep(state.XI_DISTANCE, state.XI_DISTANCES, "error")
             distance = st.radio(
                 "Distance",
                 state.XI_DISTANCES,
@@ -146,7 +133,7 @@ def choose_view(names: list[str], visitor: str) -> View:
                 help="For the share of the search box [0, 1]² with ξ under it.",
                 persist_state="session",
             )
-            keep(state.XI_IMAGES, IMAGES, 500)
+            choosing.keep(state.XI_IMAGES, IMAGES, 500)
             images = st.segmented_control(
                 "Images a task of new forward passes",
                 IMAGES,
@@ -225,7 +212,7 @@ def panel(readings: dict[str, dict[str, compute.Vectors]], names: list[str], vis
 
 def choose_section() -> str:
     """Draw the choice of what lies below the maps, and return it."""
-    keep(state.XI_SECTION, SECTIONS, "images")
+    choosing.keep(state.XI_SECTION, SECTIONS, "images")
     return st.segmented_control(
         "Below the maps",
         list(SECTIONS),
@@ -252,4 +239,4 @@ with widgets.engine_errors():
         )
         st.stop()
     st.caption(EQUATION)
-    panel(found, tasks, st.session_state.setdefault(state.VISITOR, secrets.token_hex(8)))
+    panel(found, tasks, choosing.visitor())

@@ -1,13 +1,12 @@
 """Gradients: how far a task vector is a gradient, and what merging has to do with it."""
 
-import secrets
-
 import streamlit as st
 
 from app import state, widgets
 from app.compute import gradients as compute
 from app.compute import jobs
 from app.pages.gradienting import bridge, choice, early, exactness, trajectory, work
+from app.widgets import choosing
 
 EQUATION = (
     r"After one step of full-batch gradient descent a task vector is the gradient, $\tau_t = -\eta "
@@ -85,5 +84,5 @@ with widgets.engine_errors():
     else:
         note = jobs.sentence(found.record["note"])
         st.caption(f"{choice.REGIMES[which]}: {compute.named(found)}. {note}")
-    panel(chosen, which, found, st.session_state.setdefault(state.VISITOR, secrets.token_hex(8)))
+    panel(chosen, which, found, choosing.visitor())
     work.form(chosen, which)

@@ -1,7 +1,5 @@
 """Merge: drag a slider a task and watch what the merged model does on every task."""
 
-import secrets
-
 import streamlit as st
 
 from app import state, widgets
@@ -10,6 +8,8 @@ from app.compute import catalogue, directions, merging, presets, readouts
 from app.compute.background import board, follow
 from app.figures import style
 from app.pages.merging import methods, pins, taking
+from app.widgets import choosing
+from app.widgets.rerunning import again
 
 READING_LINES = {
     "nonlinear": r"The network at the merged weights, $f(x; \theta_0 + SUM\tau)$: "
@@ -47,16 +47,10 @@ def move_sliders(alphas: dict[str, float]) -> None:
 
 def choose_reading() -> tuple[str, str, str, str | None, dict[str, float]]:
     """Draw the choice of encoder, reading, convention, method and its options; return it."""
-    names = catalogue.encoder_names()
-    if not names:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
-        st.stop()
-    keep(state.MERGE_ENCODER, names)
-    keep(state.MERGE_READING, state.READINGS, "linear")
-    keep(state.MERGE_CONVENTION, state.CONVENTIONS)
+    names = choosing.encoder_names()
+    choosing.keep(state.MERGE_ENCODER, names)
+    choosing.keep(state.MERGE_READING, state.READINGS, "linear")
+    choosing.keep(state.MERGE_CONVENTION, state.CONVENTIONS)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         encoder = st.selectbox(
             "Encoder", names, key=state.MERGE_ENCODER, width=260, persist_state="session"
@@ -70,25 +64,12 @@ def choose_reading() -> tuple[str, str, str, str | None, dict[str, float]]:
             persist_state="session",
         )
         method = methods.choose_method()
-        convention = state.CONVENTIONS[0] if method else choose_convention()
+        convention = state.CONVENTIONS[0] if method else choosing.convention(state.MERGE_CONVENTION)
         options = methods.set_options(method) if method else {}
     st.caption(reading_line(reading, method))
     if method:
         methods.explain(method)
     return encoder, reading, convention, method, options
-
-
-def choose_convention() -> str:
-    """Draw the choice of what an alpha means, and return it."""
-    return st.segmented_control(
-        "Convention",
-        state.CONVENTIONS,
-        required=True,
-        format_func=str.capitalize,
-        key=state.MERGE_CONVENTION,
-        help="Sum: each task vector times its alpha. Mean: times alpha / T, T tasks merged.",
-        persist_state="session",
-    )
 
 
 def reading_line(reading: str, method: str | None) -> str:
@@ -97,13 +78,6 @@ def reading_line(reading: str, method: str | None) -> str:
         line = READING_LINES[reading].replace("SUM", r"\sum_t \alpha_t ")
         return line.replace(r"\tau$", r"\tau_t$").replace(r"\tau)", r"\tau_t)")
     return READING_LINES[reading].replace("SUM", r"\alpha ")
-
-
-def keep(key: str, options: list[str] | tuple[str, ...], default: str | None = None) -> None:
-    """Make sure a control starts from an option that exists."""
-    held = st.session_state.get(key)
-    if held not in options:
-        st.session_state[key] = state.choose(default, options)
 
 
 def choose_tasks(encoder: str, reading: str) -> dict[str, catalogue.Checkpoint]:
@@ -132,11 +106,6 @@ def choose_tasks(encoder: str, reading: str) -> dict[str, catalogue.Checkpoint]:
     return {name: found[name] for name in found if name in chosen}
 
 
-def visitor() -> str:
-    """Return this session's name, under which it starts background work."""
-    return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
-
-
 def wait_for(work, what: str):
     """Return finished work's result; while it is not finished, draw its progress and stop."""
     follow(work)
@@ -155,7 +124,7 @@ def wait_for(work, what: str):
 def watch(work) -> None:
     """Draw progress until the work is finished, then run the page again."""
     if work.finished.is_set():
-        st.rerun()
+        again()
     st.progress(work.fraction, text=f"{work.note} · {work.fraction:.0%}")
 
 
@@ -164,9 +133,10 @@ def watch_quietly(works: list) -> None:
     """Run the page again when something in the background has finished."""
     pending = [work for work in works if not work.finished.is_set()]
     if len(pending) < len(works):
-        st.rerun()
-    notes = ", ".join(f"{work.title}: {work.note} ({work.fraction:.0%})" for work in pending)
-    st.caption(f"In the background: {notes}")
+        again()
+    if pending:
+        notes = ", ".join(f"{work.title}: {work.note} ({work.fraction:.0%})" for work in pending)
+        st.caption(f"In the background: {notes}")
 
 
 @st.fragment
@@ -183,8 +153,10 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
         if choice.reading == "nonlinear":
             answers = merging.exact_forward(choice, alphas, sample.n)
         found = readouts.readout(choice, sample, alphas, answers)
-    validation = presets.presets(choice, visitor())
-    whole = merging.whole(choice, alphas, visitor()) if choice.reading == "nonlinear" else None
+    validation = presets.presets(choice, choosing.visitor())
+    whole = (
+        merging.whole(choice, alphas, choosing.visitor()) if choice.reading == "nonlinear" else None
+    )
     full = whole.result if whole is not None else None
     title = directions.title(choice.method) if choice.method else None
     payload = pack(
@@ -204,7 +176,7 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
     released = alpha_widget(payload, key=state.MERGE_WIDGET)
     if released.pin is not None or released.unpin is not None:
         pins.keep(choice, released)
-        st.rerun()
+        again()
     # one line whatever happens, so that nothing below jumps
     waiting = [work for work in (validation, whole) if work and not work.finished.is_set()]
     if waiting:
@@ -264,5 +236,5 @@ with widgets.engine_errors():
         st.stop()
     choice = merging.choose(encoder, reading, convention, checkpoints, method, options)
     what = "Merging, and reading the direction" if method else "Reading the task vectors"
-    sample = wait_for(merging.sample(choice, visitor()), f"{what} on each test sample")
+    sample = wait_for(merging.sample(choice, choosing.visitor()), f"{what} on each test sample")
     panel(choice, sample)

@@ -8,6 +8,8 @@ from app.compute import catalogue, jobs
 from app.compute import negation as compute
 from app.figures import negation as figures
 from app.figures import style
+from app.widgets import choosing
+from app.widgets.rerunning import again
 
 EQUATION = (
     r"$f(x; \theta_0 - \alpha \tau_t)$ for each task $t$ by itself. Wanted: the lowest accuracy on "
@@ -29,15 +31,8 @@ def restore() -> None:
 
 def choose_encoder() -> str:
     """Draw the choice of encoder, and return it; stop where there is none."""
-    names = catalogue.encoder_names()
-    if not names:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
-        st.stop()
-    if st.session_state.get(state.NEGATE_ENCODER) not in names:
-        st.session_state[state.NEGATE_ENCODER] = names[0]
+    names = choosing.encoder_names()
+    choosing.keep(state.NEGATE_ENCODER, names)
     return st.selectbox(
         "Encoder", names, key=state.NEGATE_ENCODER, width=260, persist_state="session"
     )
@@ -67,7 +62,7 @@ def watch() -> None:
     at_work = compute.running()
     if len(at_work) != st.session_state.get(state.NEGATE_AT_WORK):
         st.session_state[state.NEGATE_AT_WORK] = len(at_work)
-        st.rerun()
+        again()
     for job in at_work:
         st.progress(
             jobs.fraction(job),

@@ -1,6 +1,5 @@
 """Eigenfunctions: where those of the tangent kernel live, how many there are, which layers."""
 
-import secrets
 from collections.abc import Sequence
 
 import streamlit as st
@@ -12,6 +11,8 @@ from app.compute.background import board, follow
 from app.compute.energies import Shown
 from app.figures import ntk as figures
 from app.pages import ntk_figures as drawing
+from app.widgets import choosing
+from app.widgets.rerunning import again
 
 NOBODY = "nothing"  # no encoder beside the first
 INTRO = (
@@ -44,33 +45,21 @@ def restore() -> None:
     st.session_state[state.NTK_REVISION] = st.session_state.get(state.NTK_REVISION, 0) + 1
 
 
-def keep(key: str, options: Sequence[str], default: str | None = None) -> None:
-    """Make sure a control starts from an option that exists."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = state.choose(default, list(options))
-
-
 def choose() -> list[ntk.Question]:
     """Draw the choice of encoders, tasks and points; one question an encoder."""
-    names = catalogue.encoder_names()
-    if not names:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
-        st.stop()
+    names = choosing.encoder_names()
     tasks = ntk.references()
-    keep(state.NTK_ENCODER, names)
+    choosing.keep(state.NTK_ENCODER, names)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         encoder = st.selectbox(
             "Encoder", names, key=state.NTK_ENCODER, width=210, persist_state="session"
         )
         others = [NOBODY, *(name for name in names if name != encoder)]
-        keep(state.NTK_BESIDE, others, ntk.twin(encoder, names) or NOBODY)
+        choosing.keep(state.NTK_BESIDE, others, ntk.twin(encoder, names) or NOBODY)
         beside = st.selectbox(
             "Beside it", others, key=state.NTK_BESIDE, width=210, persist_state="session"
         )
-        keep(state.NTK_TASK, list(tasks))
+        choosing.keep(state.NTK_TASK, list(tasks))
         task = st.selectbox(
             "Task (rows)",
             list(tasks),
@@ -80,7 +69,7 @@ def choose() -> list[ntk.Question]:
             persist_state="session",
         )
         controls = [name for name in tasks if name != task]
-        keep(state.NTK_CONTROL, controls, catalogue.task_names()[1])
+        choosing.keep(state.NTK_CONTROL, controls, catalogue.task_names()[1])
         control = st.selectbox(
             "Control",
             controls,
@@ -124,12 +113,7 @@ def open_what_is_kept(encoder: str, task: str, control: str) -> None:
     held = st.session_state.get(state.NTK_POINTS)
     if not isinstance(held, int) or not 4 <= held <= ntk.MOST_POINTS:
         st.session_state[state.NTK_POINTS] = ntk.POINTS
-    keep(state.NTK_LOGITS, ntk.LOGITS, "3")
-
-
-def visitor() -> str:
-    """Return this session's name, under which it starts background work."""
-    return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
+    choosing.keep(state.NTK_LOGITS, ntk.LOGITS, "3")
 
 
 def look_up(questions: Sequence[ntk.Question]) -> dict:
@@ -147,7 +131,7 @@ def look_up(questions: Sequence[ntk.Question]) -> dict:
 
 def begin(questions: Sequence[ntk.Question]) -> None:
     """Start computing answers."""
-    work = follow(ntk.start(questions, visitor()), 0.5)
+    work = follow(ntk.start(questions, choosing.visitor()), 0.5)
     st.session_state[state.NTK_RUNNING] = (tuple(questions), work)
 
 
@@ -177,7 +161,7 @@ def running() -> tuple[ntk.Question, ...]:
 def watch(work) -> None:
     """Draw progress and the way out of it, then run the page again."""
     if work.finished.is_set():
-        st.rerun()
+        again()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(work.fraction, text=f"{work.note} · {work.fraction:.0%}")
         st.button(

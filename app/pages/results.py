@@ -1,15 +1,14 @@
 """Results: the papers' tables and figures, ours beside theirs; what lacks is run from its cell."""
 
-import secrets
-
 import streamlit as st
 
 from app import state, widgets
-from app.compute import catalogue
 from app.compute import results as compute
 from app.compute.background import board, follow
 from app.figures import style
 from app.pages.resulting import sections, taking
+from app.widgets import choosing
+from app.widgets.rerunning import again
 
 USUAL = ("addition", "negation")
 ALL, NOTHING = "all, their mean", "nothing"
@@ -36,20 +35,14 @@ def restore() -> None:
 
 def choose_sides() -> list[compute.Side]:
     """Draw the choice of what is shown and what it is compared with, and return one or two."""
-    names = catalogue.encoder_names()
-    if not names:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
-        st.stop()
+    names = choosing.encoder_names()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        keep(state.RESULTS_ENCODER, names)
+        choosing.keep(state.RESULTS_ENCODER, names)
         encoder = st.selectbox(
             "Encoder", names, key=state.RESULTS_ENCODER, width=240, persist_state="session"
         )
         first = compute.Side(encoder, choose_seed(encoder, state.RESULTS_SEED, "Seed"))
-        keep(state.RESULTS_BESIDE, [NOTHING, *names])
+        choosing.keep(state.RESULTS_BESIDE, [NOTHING, *names])
         beside = st.selectbox(
             "Compare with",
             [NOTHING, *names],
@@ -71,7 +64,7 @@ def choose_sides() -> list[compute.Side]:
 def choose_seed(encoder: str, key: str, title: str) -> int | None:
     """Draw the choice of a seed, and return it; None for the mean over all there are."""
     options = [ALL, *compute.seeds(encoder)]
-    keep(key, options)
+    choosing.keep(key, options)
     chosen = st.selectbox(
         title,
         options,
@@ -82,12 +75,6 @@ def choose_seed(encoder: str, key: str, title: str) -> int | None:
         persist_state="session",
     )
     return None if chosen == ALL else chosen
-
-
-def keep(key: str, options: list) -> None:
-    """Make sure a control starts from an option that exists."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = options[0]
 
 
 def choose_exhibits(fillings: dict) -> list[str]:
@@ -126,9 +113,8 @@ def choose_rows() -> tuple[list[str], bool]:
 
 def read(side: compute.Side, works: list) -> dict:
     """Return the exhibits of a side: those read so far, beside them the last ones known."""
-    visitor = st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
     held = st.session_state.setdefault(HELD, {})
-    work = follow(compute.fill(side, visitor))
+    work = follow(compute.fill(side, choosing.visitor()))
     if work.error is not None:
         board().drop(work)
         raise work.error
@@ -143,7 +129,7 @@ def watch(works: list, known: list[int]) -> None:
     """Draw how far reading is; run the page again when there is more to be shown."""
     now = [len(work.result or work.partial or {}) for work in works]
     if now != known or any(work.finished.is_set() for work in works):
-        st.rerun()
+        again()
     for work in works:
         text = f"Reading what the store holds: {work.note} · {work.fraction:.0%}"
         st.progress(work.fraction, text=text)
@@ -156,7 +142,7 @@ def watch_jobs() -> None:
     before = st.session_state.get(state.RESULTS_AT_WORK)
     st.session_state[state.RESULTS_AT_WORK] = sorted(at_work)
     if before is not None and before != sorted(at_work):
-        st.rerun()
+        again()
     for words, job in list(at_work.items())[:6]:
         text = f"{job.state} {job.fraction:.0%} · `{compute.command(words)}`"
         st.progress(job.fraction, text=text)

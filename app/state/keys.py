@@ -26,6 +26,7 @@ MERGE_PINS = "merge_pins"
 MERGE_WIDGET = "merge_widget"
 MERGE_FILE = "merge_file"
 VISITOR = "visitor"  # who starts background work
+WHOLE_RUN = "whole_run"  # whether one is under way, and must be followed by another
 XI_ENCODER, XI_BESIDE = "xi_encoder", "xi_beside"
 XI_FIRST, XI_SECOND = "xi_first", "xi_second"
 XI_GRID, XI_RANGE, XI_DISTANCE = "xi_grid", "xi_range", "xi_distance"

@@ -9,6 +9,7 @@ from app.compute.bringing_uploads import Upload
 from app.figures import checkpoints as figures
 from app.figures import style
 from app.pages.bringing import shared
+from app.widgets import choosing
 
 SOURCES = {"path": "A path on this server", "upload": "Files of mine"}
 MODES = {"file": "As the file says", "nonlinear": "Non-linear", "linear": "Linear"}
@@ -145,7 +146,7 @@ def preview(asked: bringing.Asked) -> None:
             st.info("Choose an encoder and a task.", icon=":material/info:")
             return
         with widgets.engine_errors():
-            seen = shared.waited(bringing.look(asked, shared.visitor(), times))
+            seen = shared.waited(bringing.look(asked, choosing.visitor(), times))
         if seen is None:
             return
         show(seen)
@@ -215,7 +216,7 @@ def imported(asked: bringing.Asked, seen: bringing.Seen) -> None:
         )
         return
     with widgets.engine_errors():
-        kept = shared.waited(bringing.bring_in(asked, seen, shared.visitor(), times))
+        kept = shared.waited(bringing.bring_in(asked, seen, choosing.visitor(), times))
     if kept is None:
         return
     st.success(

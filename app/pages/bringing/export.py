@@ -7,6 +7,7 @@ from app.compute import bringing_exports as bringing
 from app.compute import catalogue, directions
 from app.figures import style
 from app.pages.bringing import shared
+from app.widgets import choosing
 
 
 def take_over(view: state.MergeView) -> None:
@@ -59,16 +60,10 @@ def choose() -> tuple[state.MergeView, bringing.Taking]:
         persist_state="session",
     )
     st.caption(bringing.ABOUT[kind])
-    names = catalogue.encoder_names()
-    if not names:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
-        st.stop()
-    keep(state.OUT_ENCODER, names)
-    keep(state.OUT_READING, state.READINGS)
-    keep(state.OUT_CONVENTION, state.CONVENTIONS)
+    names = choosing.encoder_names()
+    choosing.keep(state.OUT_ENCODER, names)
+    choosing.keep(state.OUT_READING, state.READINGS)
+    choosing.keep(state.OUT_CONVENTION, state.CONVENTIONS)
     encoder = st.selectbox("Encoder", names, key=state.OUT_ENCODER, persist_state="session")
     method, options = choose_method()
     with st.container(horizontal=True, gap="medium"):
@@ -80,7 +75,9 @@ def choose() -> tuple[state.MergeView, bringing.Taking]:
             key=state.OUT_READING,
             persist_state="session",
         )
-        convention = choose_convention() if method is None else state.CONVENTIONS[0]
+        convention = (
+            choosing.convention(state.OUT_CONVENTION) if method is None else state.CONVENTIONS[0]
+        )
     names = choose_tasks(encoder, reading)
     with st.container(horizontal=True, gap="small", key="out_alphas"):
         if method is None:
@@ -96,7 +93,7 @@ def choose() -> tuple[state.MergeView, bringing.Taking]:
 def choose_method() -> tuple[str | None, dict[str, float]]:
     """Draw the choice of what merges the task vectors, and return it with its options."""
     known = directions.methods()
-    keep(state.OUT_METHOD, (state.ARITHMETIC, *known))
+    choosing.keep(state.OUT_METHOD, (state.ARITHMETIC, *known))
     method = st.selectbox(
         "Merged by",
         (state.ARITHMETIC, *known),
@@ -118,25 +115,6 @@ def choose_method() -> tuple[str | None, dict[str, float]]:
     told = ", ".join(f"{name} {value:g}" for name, value in options.items())
     st.caption(f"{known[method].does} Options: {told or 'none'}; set them on Merge.")
     return method, options
-
-
-def choose_convention() -> str:
-    """Draw the choice of sum or mean, and return it."""
-    return st.segmented_control(
-        "Convention",
-        state.CONVENTIONS,
-        required=True,
-        format_func=str.capitalize,
-        key=state.OUT_CONVENTION,
-        help="Sum: each task vector times its alpha. Mean: times alpha / T, T tasks merged.",
-        persist_state="session",
-    )
-
-
-def keep(key: str, options: list[str] | tuple[str, ...]) -> None:
-    """Make sure a control starts from an option that exists."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = options[0]
 
 
 def choose_tasks(encoder: str, reading: str) -> dict[str, str]:
@@ -203,7 +181,7 @@ def parcel(taking: bringing.Taking) -> None:
             width="stretch",
         )
     else:
-        work = bringing.take(taking, shared.visitor(), times)
+        work = bringing.take(taking, choosing.visitor(), times)
         before = st.session_state.get(state.OUT_WORK)
         if before is not None and before is not work:
             bringing.drop(before)

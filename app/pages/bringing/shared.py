@@ -1,6 +1,5 @@
 """What the parts of the Import & export page share: who asks, waiting, facts, command lines."""
 
-import secrets
 from collections.abc import Sequence
 from html import escape
 
@@ -8,11 +7,7 @@ import streamlit as st
 
 from app import state, widgets
 from app.compute.background import Work, follow
-
-
-def visitor() -> str:
-    """Return this session's name, under which it starts background work."""
-    return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
+from app.widgets.rerunning import again
 
 
 def press(key: str, asked: object) -> None:
@@ -48,7 +43,7 @@ def waited(work: Work) -> object | None:
 def watch(work: Work) -> None:
     """Draw progress until the work is finished, then run the page again."""
     if work.finished.is_set():
-        st.rerun()
+        again()
     st.progress(work.fraction, text=f"{work.note[:1].upper()}{work.note[1:]} …")
 
 

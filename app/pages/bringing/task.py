@@ -10,6 +10,7 @@ from app import state, widgets
 from app.compute import bringing_tasks as bringing
 from app.compute import catalogue
 from app.pages.bringing import shared
+from app.widgets import choosing
 
 LAYOUTS = """- `train/<class>/*.png` with `test/<class>/*.png`
 - `<class>/*.png`: a seeded fifth of each class becomes test
@@ -57,7 +58,7 @@ def preview(reference: str) -> None:
         st.caption("Nothing is decoded but a few pictures, and nothing written before you add it.")
         return
     with widgets.engine_errors():
-        found = shared.waited(bringing.look(reference, shared.visitor(), times))
+        found = shared.waited(bringing.look(reference, choosing.visitor(), times))
     if found is None:
         return
     show(found)
@@ -241,7 +242,7 @@ def brought() -> None:
             shared.command_line(bringing.decode_command(chosen, encoder))
         times = shared.pressed(state.BRING_DECODED, (chosen, encoder))
         if times is not None:
-            counts = shared.waited(bringing.decode(chosen, encoder, shared.visitor(), times))
+            counts = shared.waited(bringing.decode(chosen, encoder, choosing.visitor(), times))
             if counts is not None:
                 told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
                 st.success(f"Decoded: {told}.", icon=":material/check_circle:")

@@ -22,6 +22,7 @@ from app.pages.disentangling.view import (
     pick_cell,
     plain,
 )
+from app.widgets.rerunning import again
 
 
 def gather(view: View, encoder: str, found: Mapping[str, Vectors]) -> dict[str, Cell]:
@@ -238,7 +239,7 @@ def caption(view: View, found: Map) -> str:
 def watch(works: list) -> None:
     """Draw progress until all work is finished, then run the page again."""
     if all(work.finished.is_set() for work in works):
-        st.rerun()
+        again()
     for work in works:
         if not work.finished.is_set():
             st.progress(work.fraction, text=f"{work.note} · {work.fraction:.0%}")
@@ -248,7 +249,7 @@ def watch(works: list) -> None:
 def watch_map(view: View, vectors: Vectors, work, top: float, prefix: str) -> None:
     """Draw the map so far, its progress, and a way to leave it."""
     if work.finished.is_set() or alphas_in_force(view.tasks) != view.alphas:
-        st.rerun()
+        again()
     if work.partial is not None:
         draw_map(view, work.partial, vectors, top, prefix, partial=True)
     st.progress(work.fraction, text=f"{work.note} · {work.fraction:.0%}")

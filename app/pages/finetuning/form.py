@@ -1,21 +1,15 @@
 """The form of the Fine-tune page: what to launch, what it costs, the button."""
 
-import secrets
-
 import streamlit as st
 
 from app import state, widgets
 from app.compute import jobs, launching
 from app.figures import style
 from app.pages.finetuning.choice import COMPARED, choose, field
+from app.widgets import choosing
 from engine.errors import EngineError
 
 COSTS = ("Steps", "Time", "Memory", "Disk")
-
-
-def visitor() -> str:
-    """Return this session's name, under which it starts background work."""
-    return st.session_state.setdefault(state.VISITOR, secrets.token_hex(8))
 
 
 # it looks again by itself: what it waits for, engine or estimate, comes from a thread
@@ -209,7 +203,7 @@ def lacking(plan: launching.Plan) -> str | None:
 def estimated(plan: launching.Plan) -> launching.Cost | None:
     """Draw what a plan costs; None while that is not known, or where it cannot be carried out."""
     newest = max((job.ended or 0.0 for job in jobs.queue().list()), default=0.0)
-    work = launching.cost(plan, visitor(), newest)
+    work = launching.cost(plan, choosing.visitor(), newest)
     work.wait(0.1)
     if not work.finished.is_set():
         numbers(("Jobs", f"{plan.count:,}"), *((name, "…") for name in COSTS))

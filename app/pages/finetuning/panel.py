@@ -7,6 +7,7 @@ from app.compute import jobs
 from app.pages.finetuning.actions import act
 from app.pages.finetuning.choice import COMPARED, choose
 from app.pages.finetuning.details import show_curves, show_log, show_state
+from app.widgets.rerunning import again
 
 LIVE, IDLE = 1.0, 10.0  # seconds between looks at the jobs: while some are at work, and else
 SHOWN = 360  # pixels of the table at most
@@ -20,7 +21,7 @@ def panel(interval: float) -> None:
     at_work = any(not job.finished for job in found)
     announce(found)
     if (LIVE if at_work else IDLE) != interval:
-        st.rerun()  # the whole page, which sets the other interval
+        again()  # the whole page, which sets the other interval
     for path, cause in damaged:
         st.error(f"Damaged job: {jobs.sentence(cause)} `{path}`", icon=":material/error:")
     if not found:

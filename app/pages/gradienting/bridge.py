@@ -13,6 +13,7 @@ from app.figures import gradients_merging as figures
 from app.figures import style
 from app.pages.disentangling.view import set_alphas
 from app.pages.gradienting import choice
+from app.widgets import choosing
 
 PREDICTED = ("predicted", "‖E‖ predicted by curvature (units of the weights)")
 MEASURED = ("measured", "‖E‖ measured (units of the weights)")
@@ -29,7 +30,7 @@ def show(answer: Answer) -> None:
         "other’s gradient; ξ says how much the two disturb each other’s predictions."
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        choice.keep(state.GRADIENTS_ALPHA, bridge["alphas"])
+        choosing.keep(state.GRADIENTS_ALPHA, bridge["alphas"])
         alpha = st.segmented_control(
             "α of the merge",
             bridge["alphas"],
@@ -64,7 +65,7 @@ def choose_pair(answer: Answer) -> tuple[str, str]:
     held = st.session_state.get(state.GRADIENTS_PAIR)
     if held is not None and tuple(held) not in pairs and tuple(held)[::-1] in pairs:
         st.session_state[state.GRADIENTS_PAIR] = tuple(held)[::-1]
-    choice.keep(state.GRADIENTS_PAIR, pairs)
+    choosing.keep(state.GRADIENTS_PAIR, pairs)
     return st.selectbox(
         "Pair",
         pairs,

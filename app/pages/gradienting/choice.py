@@ -1,15 +1,12 @@
 """What the Gradients page is about: controls that several of its sections share."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import streamlit as st
 
 from app import state
-from app.compute import catalogue
 from app.compute import gradients as compute
 from app.compute.gradients import Answer
 from app.figures import style
+from app.widgets import choosing
 
 REGIMES = {
     "gd": "Full-batch gradient descent",
@@ -22,12 +19,6 @@ SECTIONS = {
     "early": "Merge early",
     "bridge": "Bridge",
 }
-
-
-def keep(key: str, options: Sequence[Any], default: Any = None) -> None:
-    """Make sure a control starts from an option that exists."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = default if default in options else options[0]
 
 
 def restore() -> None:
@@ -57,14 +48,8 @@ def restore() -> None:
 
 def encoder() -> str:
     """Draw the choice of the encoder, and return it; stop where there is none."""
-    names = catalogue.encoder_names()
-    if not names:
-        st.info(
-            "No encoder is in the cache. Make the miniature with `python -m engine pretrain`.",
-            icon=":material/info:",
-        )
-        st.stop()
-    keep(state.GRADIENTS_ENCODER, names)
+    names = choosing.encoder_names()
+    choosing.keep(state.GRADIENTS_ENCODER, names)
     return st.selectbox(
         "Encoder", names, key=state.GRADIENTS_ENCODER, width=240, persist_state="session"
     )
@@ -73,7 +58,7 @@ def encoder() -> str:
 def regime(answers: dict[str, list[Answer]]) -> str:
     """Draw the choice of the regime, never mixed with another, and return it."""
     measured = [name for name in REGIMES if answers[name]]
-    keep(state.GRADIENTS_REGIME, list(REGIMES), measured[0] if measured else None)
+    choosing.keep(state.GRADIENTS_REGIME, list(REGIMES), measured[0] if measured else None)
     return st.segmented_control(
         "Regime of training",
         list(REGIMES),
@@ -91,7 +76,7 @@ def run(found: list[Answer]) -> Answer | None:
     if not found:
         return None
     by_name = {answer.run: answer for answer in found}
-    keep(state.GRADIENTS_RUN, list(by_name))
+    choosing.keep(state.GRADIENTS_RUN, list(by_name))
     if len(found) == 1:
         return found[0]
     chosen = st.selectbox(
@@ -107,7 +92,7 @@ def run(found: list[Answer]) -> Answer | None:
 
 def section() -> str:
     """Draw the choice of the section, and return it."""
-    keep(state.GRADIENTS_SECTION, list(SECTIONS))
+    choosing.keep(state.GRADIENTS_SECTION, list(SECTIONS))
     return st.segmented_control(
         "Section",
         list(SECTIONS),
@@ -121,7 +106,7 @@ def section() -> str:
 
 def mode(answer: Answer) -> str:
     """Draw the choice between fine-tuning f and its linearization, and return it."""
-    keep(state.GRADIENTS_MODE, answer.modes)
+    choosing.keep(state.GRADIENTS_MODE, answer.modes)
     return st.segmented_control(
         "Fine-tuned",
         answer.modes,
@@ -135,7 +120,7 @@ def mode(answer: Answer) -> str:
 
 def task(answer: Answer) -> str:
     """Draw the choice of the task that is looked at, and return it."""
-    keep(state.GRADIENTS_TASK, answer.tasks)
+    choosing.keep(state.GRADIENTS_TASK, answer.tasks)
     return st.selectbox(
         "Task",
         answer.tasks,

@@ -9,6 +9,7 @@ from app.compute.gradients import Answer
 from app.figures import gradients_merging as figures
 from app.figures import style
 from app.pages.gradienting import choice
+from app.widgets import choosing
 
 MEASURES = {
     "absolute": "Accuracy",
@@ -25,7 +26,7 @@ AXES = {
 def show(answer: Answer) -> None:
     """Draw the section."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        choice.keep(state.GRADIENTS_MEASURE, list(MEASURES))
+        choosing.keep(state.GRADIENTS_MEASURE, list(MEASURES))
         measure = st.segmented_control(
             "Measure",
             list(MEASURES),
@@ -34,7 +35,7 @@ def show(answer: Answer) -> None:
             key=state.GRADIENTS_MEASURE,
             persist_state="session",
         )
-        choice.keep(state.GRADIENTS_AT_MEAN, [True, False])
+        choosing.keep(state.GRADIENTS_AT_MEAN, [True, False])
         T = len(answer.tasks)
         at_mean = st.segmented_control(
             "α of the merge",

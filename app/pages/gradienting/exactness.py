@@ -10,6 +10,8 @@ from app.compute.gradients import Answer
 from app.compute.records import provenance
 from app.figures import gradients as figures
 from app.pages.gradienting import choice
+from app.widgets import choosing
+from app.widgets.rerunning import again
 
 ULP = (
     "In ulps: spacings of float64 numbers at the larger of the weight before and after the step. "
@@ -43,7 +45,7 @@ def measured(answer: Answer) -> None:
         task = choice.task(answer)
         found = answer.part("exactness", mode)
         rates = list(found["rates"])
-        choice.keep("gradients_rate", rates, rates[-1])
+        choosing.keep("gradients_rate", rates, rates[-1])
         rate = st.selectbox(
             "η of the layers",
             rates,
@@ -177,7 +179,8 @@ def small_network(visitor: str) -> None:
         st.session_state[state.GRADIENTS_CHECK] = False
         if work.error is not None:
             raise work.error
-        st.rerun()
+        again()
+        return
     checked(work.result)
 
 
@@ -185,7 +188,7 @@ def small_network(visitor: str) -> None:
 def watch(work) -> None:
     """Draw that the check is at work, and the way out; run the page again when it is done."""
     if work.finished.is_set():
-        st.rerun()
+        again()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(work.fraction, text=work.note)
         st.button("Cancel", key="gradients_check_cancel", on_click=leave, args=(work,))

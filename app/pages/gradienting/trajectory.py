@@ -9,6 +9,7 @@ from app.compute import gradients_tables as tables
 from app.compute.gradients import Answer
 from app.figures import gradients as figures
 from app.pages.gradienting import choice
+from app.widgets import choosing
 
 QUANTITIES = {
     "displacement_share": "Displacement",
@@ -78,7 +79,7 @@ def shares(answer: Answer, mode: str) -> None:
     tasks = {choice.plain(answer.title(task)): part for task, part in answer.each(found)}
     left, right = st.columns(2, gap="large")
     with left:
-        choice.keep(state.GRADIENTS_QUANTITY, list(QUANTITIES))
+        choosing.keep(state.GRADIENTS_QUANTITY, list(QUANTITIES))
         quantity = st.segmented_control(
             "By epoch",
             list(QUANTITIES),

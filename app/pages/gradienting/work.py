@@ -7,6 +7,7 @@ from app.compute import gradients_jobs as compute
 from app.compute import jobs
 from app.pages.finetuning.details import show_state
 from app.pages.gradienting import choice
+from app.widgets.rerunning import again
 
 
 def field(name: str) -> str:
@@ -97,7 +98,7 @@ def watch() -> None:
         st.session_state[state.GRADIENTS_AT_WORK] = now
         if compute.answered(set(before) - set(now)):
             st.session_state.pop(state.GRADIENTS_RUN, None)  # the newest answer comes first
-        st.rerun()
+        again()
     for job in [*at_work, *stopped]:
         with st.container(border=True, key=f"gradients_job_{job.id}"):
             show_state(job, named=True)
