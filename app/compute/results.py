@@ -40,6 +40,13 @@ class Pending:
     fraction: float
 
 
+def set_formulas(text: str) -> str:
+    """Return plain text as escaped HTML with Greek letters and subscripts, as in the report."""
+    from engine.exhibits.paper import set_formulas as typeset
+
+    return typeset(text)
+
+
 def names() -> dict[str, str]:
     """Return the titles of the exhibits by name, in their order."""
     from engine.exhibits import EXHIBITS

@@ -50,7 +50,7 @@ def draw(shown: Shown, fillings: Sequence) -> None:
     st.divider()
     st.subheader(exhibit.title, anchor=exhibit.name)
     source = f"{exhibit.where}, arXiv:{exhibit.paper}. " if exhibit.where else "Ours. "
-    st.caption(f"{source}{escaped(exhibit.definition)}")
+    st.caption(f"{source}{typeset(exhibit.definition)}", unsafe_allow_html=True)
     if first.used is None:
         st.info(f"{exhibit.title} {first.why_not}.", icon=":material/info:")
         show_published(first)
@@ -63,9 +63,22 @@ def draw(shown: Shown, fillings: Sequence) -> None:
     show_published(first)
 
 
+SIGNS = ("\\", "*", "_", "$", "[", "]", "~", ":")  # what Markdown reads as markup
+
+
 def escaped(text: str) -> str:
-    """Let Markdown leave a formula as it is written."""
-    for sign in ("\\", "*", "_", "$", "[", "]", "<", "~", ":"):
+    """Let Markdown leave a text as it is written."""
+    return marked(text).replace("<", "\\<")
+
+
+def typeset(text: str) -> str:
+    """Write a definition as the report does, for Markdown that lets HTML through."""
+    return marked(compute.set_formulas(text))
+
+
+def marked(text: str) -> str:
+    """Put a backslash before every sign of Markdown."""
+    for sign in SIGNS:
         text = text.replace(sign, f"\\{sign}")
     return text
 
