@@ -10,7 +10,7 @@ from engine.encoders.miniature import CONFIG as MINIATURE
 from engine.encoders.miniature import tokenizer
 from engine.encoders.towers import build_model, make_encoder
 from engine.errors import NonFiniteError, ParameterMismatchError, UsageError
-from engine.ntk import ALGORITHMS, kernel, plan
+from engine.ntk import ALGORITHMS, grams, kernel, plan
 from engine.ntk import layerwise as layerwise_module
 from engine.ntk.plans import survey_of
 from engine.ntk.segments import Segments
@@ -226,6 +226,44 @@ def _memory_for_blocks(encoder, algorithm) -> int:
             memory = memory * 5 // 4
         else:
             return memory
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (slice(0, 19), slice(0, 19)),  # symmetric, in blocks that do not divide it
+        (slice(0, 11), slice(0, 19)),  # symmetric in its first columns
+        (slice(0, 3), slice(0, 19)),  # fewer rows than blocks
+        (slice(0, 7), slice(7, 19)),  # nothing shared
+        (slice(0, 19), slice(0, 7)),  # more rows than columns
+    ],
+)
+@pytest.mark.parametrize(("tokens", "chunk"), [(1, 1 << 16), (3, 1 << 16), (3, 8)])
+def test_both_forms_of_a_layer_are_the_sum_over_all_pairs(rows, columns, tokens, chunk):
+    source = torch.Generator().manual_seed(0)
+    left, right = (
+        torch.randn(19, tokens, d, generator=source, dtype=torch.float64) for d in (5, 4)
+    )
+    gradients = torch.einsum("ntb,nta->nba", left, right)
+    expected = torch.einsum("nba,mba->nm", gradients[rows], gradients[columns])
+    n, m = expected.shape
+    for form in (grams._add_by_tokens, grams.add_gram):
+        sums = grams.Sums(torch.zeros(n, m, dtype=torch.float64))
+        if form is grams.add_gram:
+            part = grams.Part(None, left, right)
+            form(sums, "w", [part], torch.Size([5, 4]), rows, columns, chunk)
+        else:
+            form(sums, "w", left, right, rows, columns, chunk)
+        torch.testing.assert_close(sums.values, expected)
+        own = gradients[rows].square().sum((1, 2))
+        torch.testing.assert_close(sums.layers["w"], own)
+
+
+def test_each_pair_that_is_mirrored_is_counted_once():
+    by_tokens, by_gradients = grams.operations(16, 16, 16, 3, 5, 4, shared=True)
+    assert by_tokens == 2 * 9 * 9 * (16 * 16 + 8 * 2 * 2) // 2
+    assert grams.operations(16, 16, 32, 3, 5, 4, shared=False)[0] == 2 * 9 * 9 * 16 * 16
+    assert by_gradients == 2 * 20 * (16 * 3 + 16 * 16)
 
 
 def test_columns_that_do_not_begin_with_the_rows():

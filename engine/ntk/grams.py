@@ -44,6 +44,7 @@ class Part:
     right: Tensor | None
 
 
+BLOCKS = 8  # of rows: what is symmetric is computed once, but for the blocks on the diagonal
 # parameter -> the number of its use and piece -> part
 Parts = dict[str, dict[tuple[int, int], Part]]
 
@@ -108,6 +109,7 @@ def add_gram(
     """
     height = shape[0] if shape else 1
     rest = prod(shape[1:])
+    shared = _sizes(len(used[0].left), rows, columns)[2]
     spans = [(part.rows or (0, height), part) for part in used]
     edges = sorted({0, height} | {edge for span, _ in spans for edge in span})
     for start, stop in zip(edges, edges[1:], strict=False):
@@ -128,7 +130,7 @@ def add_gram(
                 M = M + gradient
             kernel = M[rows] @ M[columns].T
             # rows that are the first columns have their own products already
-            own = kernel.diagonal() if rows.start == columns.start else M[rows].square().sum(1)
+            own = kernel.diagonal() if shared else M[rows].square().sum(1)
             sums.add(name, kernel, own)
 
 
@@ -145,16 +147,39 @@ def _joined(values: Sequence[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.cat(list(values), dim=1)
 
 
-def token_form_is_cheaper(n: int, m: int, N: int, T: int, a: int, b: int) -> bool:
-    """Compare the operations of the two forms of a layer with a by b weights and T tokens."""
-    return 2 * n * m * T * T * (a + b) < 2 * a * b * (N * T + n * m)
+def operations(n: int, m: int, N: int, T: int, a: int, b: int, shared: bool) -> tuple[int, int]:
+    """Count both forms of a layer.
+
+    Args:
+        n: Rows.
+        m: Columns.
+        N: Points of either.
+        T: Tokens.
+        a: Entries of a token's input.
+        b: Of its output's gradient.
+        shared: Whether the rows are the first columns.
+
+    Returns:
+        Multiplications and additions by the products of tokens, and by each image's gradient.
+    """
+    step = -(-n // BLOCKS) if shared else n
+    pairs = sum(min(step, n - start) * (m - start) for start in range(0, n, step))
+    pairs = pairs if shared else n * m
+    return 2 * pairs * T * T * (a + b), 2 * a * b * (N * T + n * m)
 
 
 def _tokens_are_cheaper(left: Tensor, right: Tensor, rows: slice, columns: slice) -> bool:
     """Compare the two forms of one layer."""
     (N, T, a), b = left.shape, right.shape[2]
+    n, m, shared = _sizes(N, rows, columns)
+    by_tokens, by_gradients = operations(n, m, N, T, a, b, shared)
+    return by_tokens < by_gradients
+
+
+def _sizes(N: int, rows: slice, columns: slice) -> tuple[int, int, bool]:
+    """Return how many rows and columns there are, and whether the rows are the first columns."""
     n, m = (len(range(*which.indices(N))) for which in (rows, columns))
-    return token_form_is_cheaper(n, m, N, T, a, b)
+    return n, m, rows.start == columns.start and n <= m
 
 
 def _add_by_tokens(
@@ -166,14 +191,27 @@ def _add_by_tokens(
     columns: slice,
     chunk: int,
 ) -> None:
-    """Add a layer's part from the products of its tokens."""
-    lefts, rights = left[columns].flatten(0, 1), right[columns].flatten(0, 1)  # (m T, d)
+    """Add a layer's part from the products of its tokens.
+
+    Where the rows are the first columns the kernel is symmetric there: each block of rows is
+    multiplied with the columns from its own first on, and the rest is mirrored.
+    """
+    lefts, rights = left[columns], right[columns]  # (m, T, d)
     T = left.shape[1]
-    step = max(1, chunk * len(left) // (T * len(lefts)))
-    pieces, diagonals = [], []
-    for left_rows, right_rows in zip(left[rows].split(step), right[rows].split(step), strict=True):
-        both = (left_rows.flatten(0, 1) @ lefts.T) * (right_rows.flatten(0, 1) @ rights.T)
-        pieces.append(both.reshape(len(left_rows), T, -1, T).sum((1, 3)))
+    n, m, shared = _sizes(len(left), rows, columns)
+    step = max(1, chunk * len(left) // (T * T * m))
+    if shared:
+        step = min(step, -(-n // BLOCKS))
+    kernel, diagonals = left.new_empty(n, m), []
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        first = start if shared else 0
+        left_rows, right_rows = left[rows][start:stop], right[rows][start:stop]
+        both = left_rows.flatten(0, 1) @ lefts[first:].flatten(0, 1).T
+        both *= right_rows.flatten(0, 1) @ rights[first:].flatten(0, 1).T
+        kernel[start:stop, first:] = both.reshape(stop - start, T, m - first, T).sum((1, 3))
+        if shared:
+            kernel[stop:, start:stop] = kernel[start:stop, stop:n].T
         own = (left_rows @ left_rows.transpose(1, 2)) * (right_rows @ right_rows.transpose(1, 2))
         diagonals.append(own.sum((1, 2)))
-    sums.add(name, torch.cat(pieces), torch.cat(diagonals))
+    sums.add(name, kernel, torch.cat(diagonals))

@@ -131,11 +131,9 @@ def _entries(
 ) -> list[Tensor]:
     """Return the tensor at the entry of each segment but the first, all points together."""
     held: list[Tensor] = []
-    if segments.count == 1:
-        return held
     with torch.no_grad():
         for start in range(0, len(points), batch):
-            _, seen = segments.run(dict(theta), points[start : start + batch])
+            seen = segments.entries(dict(theta), points[start : start + batch])
             if not held:
                 held = [value.new_empty(len(points), *value.shape[1:]) for value in seen]
             for kept, value in zip(held, seen, strict=True):

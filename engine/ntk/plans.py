@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.encoders import Encoder
 from engine.errors import UsageError
-from engine.ntk.grams import token_form_is_cheaper
+from engine.ntk.grams import operations as gram_operations
 from engine.ntk.layerwise import choose_segments
 from engine.ntk.uses import Book, pieces, watch
 
@@ -111,11 +111,11 @@ def plan(
     r"""Choose algorithm and batch by what they cost.
 
     With F operations of a forward pass, P parameters and N points, for each logit: layer by layer
-    N (3 F) + sum_l min(2 a b (N T + n m), 2 n m T^2 (a + b)), N (2 F) where one pass takes all
-    points; Jacobian contraction
-    N (3 F + 200 P) + 2 n m P; products n (m + 1) 3 F. ``auto`` takes the fewest operations among
-    those that fit the memory. Where a batch does not fit it is halved, then the chunk, then the
-    points are taken in blocks, each pair of blocks anew.
+    N (3 F) + sum_l min(2 a b (N T + n m), 2 p T^2 (a + b)), N (2 F) where one pass takes all
+    points, with p = n m pairs, about n m - n^2 / 2 where the rows are the first columns; Jacobian
+    contraction N (3 F + 200 P) + 2 n m P; products n (m + 1) 3 F. ``auto`` takes the fewest
+    operations among those that fit the memory. Where a batch does not fit it is halved, then the
+    chunk, then the points are taken in blocks, each pair of blocks anew.
 
     Args:
         encoder: On the device to compute on; one image is run through it.
@@ -270,7 +270,8 @@ def _fit(
             block = (min(block, columns) + 1) // 2
         else:
             return None
-    spent = _operations(survey, name, rows, columns, points, block, held <= batch)
+    once = held <= batch
+    spent = _operations(survey, name, rows, columns, points, block, once, shared)
     return spent, name, batch, chunk, block, size
 
 
@@ -291,7 +292,7 @@ def _bytes(survey: Survey, name: str, batch: int, chunk: int, held: int, rows: i
 
 
 def _operations(
-    survey: Survey, name: str, n: int, m: int, points: int, block: int, once: bool
+    survey: Survey, name: str, n: int, m: int, points: int, block: int, once: bool, shared: bool
 ) -> int:
     """Return the operations of one logit."""
     F, P = survey.forward, survey.parameters
@@ -304,10 +305,8 @@ def _operations(
         return n * (m + 1) * 3 * F
     total = N * F * (2 if once or survey.segments == 1 else 3)
     for T, a, b in survey.layers:
-        if T and token_form_is_cheaper(n, m, N, T, a, b):
-            total += 2 * n * m * T * T * (a + b)
-        else:
-            total += 2 * a * b * (N * T + n * m)
+        by_tokens, by_gradients = gram_operations(n, m, N, T, a, b, shared)
+        total += min(by_tokens, by_gradients) if T else by_gradients
     return total
 
 

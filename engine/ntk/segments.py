@@ -1,6 +1,7 @@
 """Running an encoder piece by piece: from the entry of one block to the entry of a later one."""
 
 import copy
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -65,6 +66,25 @@ class Segments:
         self._first, self._last, self._entry = 0, len(self.starts) + 1, None
         self._seen, self._book = [], book
         return self.encoder.features(theta, x), self._seen
+
+    def entries(self, theta: dict, x: Tensor) -> list[Tensor]:
+        """Run the trunk as far as the last segment.
+
+        Args:
+            theta: Parameters.
+            x: Images, shape (N, 3, H, W).
+
+        Returns:
+            The tensor at the entry of each segment but the first.
+        """
+        self._first, self._last, self._entry = 0, len(self.starts), None
+        self._seen, self._book = [], None
+        if not self.starts:
+            return []
+        with suppress(_Reached):
+            self.encoder.features(theta, x)
+        left, self._left = self._left, None
+        return [*self._seen, left]
 
     def part(self, theta: dict, segment: int, x: Tensor, entry: Tensor | None, book: Book):
         """Run one segment.
