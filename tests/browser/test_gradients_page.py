@@ -110,12 +110,7 @@ def test_the_keyboard_moves_alpha_and_the_merge_in_the_plane(page, address, reco
     page.get_by_test_id("epochs-mean").press("Enter")
     wait_until(page, lambda: root.get_attribute("data-alpha") == f"{plane['alpha']:g}")
     # at the record's own alpha the browser's sum is the projected merge
-    at = page.evaluate(
-        "() => { const plane = document.querySelector('[data-testid=epochs-explorer]')"
-        "?.explorer?.plane; return plane ? plane.paths.at(-1) : null; }"
-    )
-    if at is None:  # inside a shadow root
-        at = root.evaluate("node => node.explorer.plane.paths.at(-1)")
+    at = root.evaluate("node => node.held.plane.paths.at(-1)")
     for found, merge in zip(at, plane["merge"], strict=True):
         assert found == pytest.approx(merge, rel=1e-6, abs=1e-9)
     slider = page.get_by_test_id("epochs-slider-alpha")
