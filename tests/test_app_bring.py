@@ -29,7 +29,7 @@ from engine.task_vectors import combine
 from engine.tasks import load_split, load_task
 from engine.tasks.own import remembered
 from tests import shown_pages
-from tests.shown_pages import FEW, PAGES, TIMEOUT, settle, texts
+from tests.shown_pages import FEW, PAGES, TIMEOUT, settle, texts, use
 from tests.tiny_world import make_world
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -40,10 +40,7 @@ pytestmark = pytest.mark.usefixtures("fresh_caches")
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Store:
     """A store of one's own with two tasks, seen by the pages alone."""
-    store = Store(make_world(tmp_path / "cache", FEW).home)
-    monkeypatch.setenv("TAUSCOPE_CACHE", str(store.home))
-    monkeypatch.setattr("engine.store.default_store", lambda: store)
-    return store
+    return use(monkeypatch, make_world(tmp_path / "cache", FEW))
 
 
 @pytest.fixture
@@ -130,7 +127,7 @@ def test_a_section_runs_alone(section, here):
 
 @pytest.mark.parametrize("section", ["checkpoint", "export"])
 def test_an_empty_cache_is_no_error(section, tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.store.default_store", lambda: Store(tmp_path))
+    use(monkeypatch, Store(tmp_path))
     page = open_page(section)
     assert not page.error
     if section == "export":

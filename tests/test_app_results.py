@@ -208,8 +208,7 @@ def test_published_figures_stand_apart_with_their_source(here):
 
 
 def test_an_empty_cache_names_the_next_command(monkeypatch, tmp_path):
-    alone = Store(tmp_path)
-    monkeypatch.setattr("engine.store.default_store", lambda: alone)
+    use(monkeypatch, Store(tmp_path))
     page = open_page()
     assert "python -m engine pretrain" in texts(page, "info")
 

@@ -8,6 +8,12 @@ function readHeader(bytes) {
   return { header: JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length))), length };
 }
 
+/** What follows the header. The bytes arrive unaligned, hence the copy. */
+function readBody(bytes, length) {
+  const start = bytes.byteOffset + 4 + length;
+  return bytes.buffer.slice(start, bytes.byteOffset + bytes.byteLength);
+}
+
 /** One array of the body; `body` starts at a multiple of four bytes, and so does every array. */
 function readArray(body, place) {
   if (!place) return null;

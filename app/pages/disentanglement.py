@@ -57,13 +57,13 @@ def restore() -> None:
 def choose_encoders() -> tuple[str, str | None]:
     """Draw the choice of the encoder and of one beside it, and return both."""
     names = choosing.encoder_names()
-    choosing.keep(state.XI_ENCODER, names, names[0])
+    choosing.keep(state.XI_ENCODER, names)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         encoder = st.selectbox(
             "Encoder", names, key=state.XI_ENCODER, width=260, persist_state="session"
         )
         others = [name for name in names if name != encoder]
-        choosing.keep(state.XI_BESIDE, [None, *others], None)
+        choosing.keep(state.XI_BESIDE, [None, *others])
         beside = st.selectbox(
             "Beside it",
             others,
@@ -80,11 +80,11 @@ def choose_encoders() -> tuple[str, str | None]:
 def choose_pair(names: list[str]) -> tuple[str, str]:
     """Draw the choice of two tasks, and return them."""
     titles = dict(zip(names, catalogue.titles(names), strict=True))
-    choosing.keep(state.XI_FIRST, names, names[0])
+    choosing.keep(state.XI_FIRST, names)
     if st.session_state.get(state.XI_SECOND) == st.session_state[state.XI_FIRST]:
         st.session_state[state.XI_SECOND] = None
     others = [name for name in names if name != st.session_state[state.XI_FIRST]]
-    choosing.keep(state.XI_SECOND, others, others[0])
+    choosing.keep(state.XI_SECOND, others)
     settings = {"format_func": titles.get, "width": 210, "persist_state": "session"}
     first = st.selectbox("First task", names, key=state.XI_FIRST, **settings)
     second = st.selectbox("Second task", others, key=state.XI_SECOND, **settings)

@@ -164,7 +164,6 @@ def operations(n: int, m: int, N: int, T: int, a: int, b: int, shared: bool) -> 
     """
     step = -(-n // BLOCKS) if shared else n
     pairs = sum(min(step, n - start) * (m - start) for start in range(0, n, step))
-    pairs = pairs if shared else n * m
     return 2 * pairs * T * T * (a + b), 2 * a * b * (N * T + n * m)
 
 

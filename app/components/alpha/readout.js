@@ -114,10 +114,9 @@ function confusionCounts(task) {
   return counts;
 }
 
-/** All tasks with their arrays. The bytes arrive unaligned, hence the copy. */
+/** All tasks with their arrays. */
 function unpackTasks(bytes, header, length) {
-  const start = bytes.byteOffset + 4 + length;
-  const body = bytes.buffer.slice(start, bytes.byteOffset + bytes.byteLength);
+  const body = readBody(bytes, length);
   return header.tasks.map((task) => ({
     ...task,
     labels: readArray(body, task.labels),

@@ -39,8 +39,7 @@ class EnergyExplorer {
   }
 
   unpack(bytes, header, length) {
-    const start = bytes.byteOffset + 4 + length;
-    const body = bytes.buffer.slice(start, bytes.byteOffset + bytes.byteLength);
+    const body = readBody(bytes, length);
     const array = (place) => ({ shape: place.shape, values: readArray(body, place) });
     this.blocks = header.blocks.map((block) => ({ ...block, labels: readArray(body, block.labels), pictures: readArray(body, block.pictures) }));
     this.curves = header.curves.map((curve) => ({ ...curve, mean: array(curve.mean), spread: array(curve.spread) }));

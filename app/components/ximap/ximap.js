@@ -39,8 +39,7 @@ class XiMap {
   }
 
   unpack(bytes, header, length) {
-    const start = bytes.byteOffset + 4 + length;
-    const body = bytes.buffer.slice(start, bytes.byteOffset + bytes.byteLength);
+    const body = readBody(bytes, length);
     return Object.fromEntries(Object.entries(header.tables).map(([key, place]) => [key, readArray(body, place)]));
   }
 
