@@ -1,8 +1,8 @@
 """Measure the Fine-tune page's answers to clicks while jobs on the CPU keep every core at work.
 
 Run as ``python -m benchmarks.bench_finetune_page [--clicks N] [--jobs N]`` where Chromium is
-installed. It starts a dashboard and the jobs on a cache of its own, ticks the jobs in the table in
-turn, and measures from the mouse button to the page that names the job ticked. Prints JSON.
+installed. It starts a dashboard and the jobs on a cache of its own, ticks a job of the table and
+chooses in the form, and measures from the mouse button to the page that shows it. Prints JSON.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from engine.jobs import Jobs
 from engine.provenance import provenance
@@ -25,17 +25,16 @@ from tests.tiny_world import make_encoder
 
 APP = Path(__file__).parents[1] / "app" / "server.py"
 PATIENCE = 600_000  # ms
-ROW, HEAD, BOX = 35, 35, 16  # pixels of the table: a row, its head, the middle of a tick box
 STEPS = 1_000_000  # more than the measurement lasts
-# the clock starts at the mouse button (the table keeps mousedown to itself) and stops at the second
-# frame with the answer: it is painted
+# the clock starts at the mouse button and stops at the second frame with the answer: it is painted
 CLOCK = """wanted => {
   const seen = {};
   window.addEventListener('pointerdown', () => { seen.began = performance.now(); },
     {once: true, capture: true});
   const look = () => {
     const there = seen.began !== undefined &&
-      [...document.querySelectorAll('h3')].some(head => head.innerText.includes(wanted));
+      [...document.querySelectorAll('h3, .st-key-finetune_launch button')]
+        .some(said => said.innerText.includes(wanted));
     if (!there) return requestAnimationFrame(look);
     requestAnimationFrame(() => { seen.ended = performance.now(); });
   };
@@ -66,28 +65,63 @@ def start_jobs(jobs: Jobs, count: int) -> list:
     return made
 
 
-def clicks(page: Page, count: int) -> list[float]:
-    """Tick rows in turn and measure each answer.
+def clicks(page: Page, box: Locator, count: int) -> list[float]:
+    """Tick a row again and again and measure each answer.
 
     Args:
         page: At the Fine-tune page, with at least two jobs, the newest ticked.
+        box: The box of an older one.
         count: How many clicks.
 
     Returns:
         Milliseconds from the mouse button to the painted answer, one a click.
     """
-    table = page.locator(".st-key-finetune_table [data-testid=stDataFrame]").first
     found = []
     for n in range(count):
         # every second click adds the older job to the chosen ones, the others take it away
         wanted = "2 jobs chosen" if n % 2 == 0 else "seed"
-        box = table.bounding_box()
         page.wait_for_timeout(350 + 37 * (n % 7))  # anywhere between two of the table's own turns
-        clock = page.evaluate_handle(CLOCK, wanted)
-        page.mouse.click(box["x"] + BOX, box["y"] + HEAD + 1.5 * ROW)
-        page.wait_for_function("seen => seen.ended !== undefined", arg=clock, timeout=60_000)
-        found.append(clock.evaluate("seen => seen.ended - seen.began"))
+        found.append(timed(page, box, wanted))
     return found
+
+
+def presses(page: Page, count: int) -> list[float]:
+    """Change a choice of the form again and again: the number of jobs on its button follows.
+
+    Args:
+        page: At the Fine-tune page, with one task and one way of training chosen.
+        count: How many clicks.
+
+    Returns:
+        As :func:`clicks`.
+    """
+    pill = page.locator(".st-key-finetune_form_modes button").filter(has_text="Non-linear").first
+    found = []
+    for n in range(count):
+        wanted = "Launch 2 jobs" if n % 2 == 0 else "Launch 1 job"
+        page.wait_for_timeout(350 + 37 * (n % 7))
+        found.append(timed(page, pill, wanted))
+    return found
+
+
+def timed(page: Page, target: Locator, wanted: str) -> float:
+    """Click and wait for an answer; milliseconds from the mouse button to its second frame."""
+    box = target.bounding_box()
+    clock = page.evaluate_handle(CLOCK, wanted)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("seen => seen.ended !== undefined", arg=clock, timeout=60_000)
+    return clock.evaluate("seen => seen.ended - seen.began")
+
+
+def told(found: list[float]) -> dict:
+    """Say how long clicks took, in ms."""
+    ordered = sorted(found)
+    return {
+        "clicks": len(found),
+        "median_ms": round(statistics.median(found), 1),
+        "p95_ms": round(ordered[max(0, round(0.95 * len(ordered)) - 1)], 1),
+        "most_ms": round(ordered[-1], 1),
+    }
 
 
 def measure(home: Path, count: int, at_work: int) -> dict:
@@ -113,12 +147,17 @@ def measure(home: Path, count: int, at_work: int) -> dict:
                 executable_path=shutil.which("chromium"), args=conftest.CHROMIUM_FLAGS
             )
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            first = jobs.list()[0].id  # the top row; every click is on the second
-            page.goto(f"{address}/finetune?job={first}", timeout=PATIENCE)
-            page.locator(".st-key-finetune_table canvas").first.wait_for(timeout=PATIENCE)
+            newest, older = jobs.list()[0].id, jobs.list()[-1].id
+            page.goto(f"{address}/finetune?job={newest}", timeout=PATIENCE)
+            box = page.get_by_test_id(f"job-{older}").locator("input")
+            box.wait_for(timeout=PATIENCE)
             page.wait_for_timeout(3000)
             before = [jobs.get(job.id).step for job in made]
-            found = clicks(page, count + 2)[2:]
+            ticks = clicks(page, box, count + 2)[2:]
+            page.locator("summary").filter(has_text="New fine-tunes").click()
+            page.locator(".st-key-finetune_launch button").wait_for(timeout=PATIENCE)
+            page.wait_for_timeout(3000)
+            choices = presses(page, count + 2)[2:]
             steps = [jobs.get(job.id).step - b for job, b in zip(made, before, strict=True)]
             browser.close()
     finally:
@@ -126,12 +165,9 @@ def measure(home: Path, count: int, at_work: int) -> dict:
         for job in made:
             if not jobs.get(job.id).finished:
                 jobs.cancel(job.id, force=True)
-    ordered = sorted(found)
     return {
-        "clicks": len(found),
-        "median_ms": round(statistics.median(found), 1),
-        "p95_ms": round(ordered[max(0, round(0.95 * len(ordered)) - 1)], 1),
-        "most_ms": round(ordered[-1], 1),
+        "table": told(ticks),
+        "form": told(choices),
         "jobs_at_work": at_work,
         "steps_of_the_jobs_meanwhile": steps,
     }

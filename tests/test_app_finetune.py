@@ -12,6 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import state
+from app.components.jobs import read_ticked
 from app.compute import jobs as shown
 from app.compute import launching
 from app.figures import jobs as figures
@@ -51,6 +52,11 @@ def button(page: AppTest, name: str):
 
 def curves(page: AppTest, place: int = 0) -> list[dict]:
     return json.loads(page.get("plotly_chart")[place].proto.spec)["data"]
+
+
+def table(page: AppTest) -> dict:
+    (widget,) = page.get("bidi_component")
+    return json.loads(widget.proto.json)
 
 
 # ------------------------------------------------------------------------------- pure functions
@@ -151,22 +157,39 @@ def test_rows_say_what_is_known(here):
     running = make_job(here, "running", step=5, rate=2.0, seconds_left=7.5, seconds=3.0)
     make_job(here, mode="nonlinear", seed=1)
     rows = shown.rows(here.list(), datetime.fromtimestamp(running.created + 200, UTC))
-    place = here.list().index(here.get(running.id))
-    assert {name: column[place] for name, column in rows.items()} == {
-        "state": "▶ running",
-        "job": "signs · linear · seed 0",
-        "progress": 0.25,
-        "step": "5 / 20",
-        "loss": 0.6,
-        "validation": pytest.approx(55.0),
-        "rate": 2.0,
-        "left": "8 s",
-        "at work": "3 s",
-        "where": "auto",
-        "age": "3 min",
+    cells = {row["id"]: row["cells"] for row in rows}
+    titles = [title for title, _ in shown.COLUMNS]
+    assert dict(zip(titles, cells[running.id], strict=True)) == {
+        "state": ["▶ running", "running"],
+        "job": ["signs · linear · seed 0"] * 2,
+        "progress": ["25 %", 0.25],
+        "step": ["5 / 20", 5],
+        "loss (nats)": ["0.600", 0.6],
+        "validation (%)": ["55.0", pytest.approx(55.0)],
+        "rate (steps/s)": ["2.00", 2.0],
+        "time left": ["8 s", 7.5],
+        "at work": ["3 s", 3.0],
+        "where": ["auto", "auto"],
+        "age": ["3 min", -running.created],
     }
-    assert rows["state"][1 - place] == "◌ queued"
-    assert rows["loss"][1 - place] is None
+    (queued,) = (found for name, found in cells.items() if name != running.id)
+    assert queued[0] == ["◌ queued", "queued"]
+    assert queued[titles.index("loss (nats)")] == ["–", None]
+
+
+@pytest.mark.parametrize(
+    ("raw", "ticked"),
+    [
+        ({"ticked": {"ids": ["b", 3, "a"], "at": 7}}, (["b", "a"], 7)),
+        ({"ticked": {"ids": [], "at": 1}}, ([], 1)),
+        ({"ticked": {"ids": "a", "at": 1}}, ([], None)),
+        ({"ticked": {"ids": ["a"], "at": True}}, ([], None)),
+        ({"ticked": [1]}, ([], None)),
+        (None, ([], None)),
+    ],
+)
+def test_what_is_ticked_is_read_from_the_table(raw, ticked):
+    assert read_ticked(raw) == ticked
 
 
 def test_the_first_paint_needs_no_torch(here):
@@ -176,7 +199,7 @@ def test_the_first_paint_needs_no_torch(here):
         f"page = AppTest.from_file({str(PAGES / 'finetune.py')!r}, default_timeout=240);"
         f"page.query_params['job'] = {here.list()[0].id!r};"
         "page.run(); assert not page.exception, page.exception;"
-        "assert len(page.dataframe) == 1 and len(page.get('plotly_chart')) == 2;"
+        "assert len(page.get('bidi_component')) == 1 and len(page.get('plotly_chart')) == 2;"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(
@@ -223,7 +246,7 @@ def test_launching_queues_a_suite_and_looks_at_it(here):
     assert {job.option("--steps") for job in found} == {"12"}
     assert len({job.suite for job in found}) == 1
     assert set(page.session_state[state.FINETUNE_CHOSEN]) <= {job.id for job in found}
-    assert "8 jobs launched" in texts(page, "toast") or page.dataframe[0].value.shape[0] == 8
+    assert "8 jobs launched" in texts(page, "toast") or len(table(page)["rows"]) == 8
 
 
 @pytest.mark.parametrize(
@@ -294,8 +317,7 @@ def test_the_link_to_a_job_restores_it(here):
     page = open_page(old.id)
     assert page.query_params[state.QUERY_JOB] == [old.id] or page.query_params["job"] == old.id
     assert page.session_state[state.FINETUNE_CHOSEN] == [old.id]
-    place = [job.id for job in here.list()].index(old.id)
-    assert page.session_state[state.FINETUNE_TABLE]["selection"]["rows"] == [place]
+    assert table(page)["chosen"] == [old.id]
     assert list(curves(page)[0]["x"]) == list(range(1, 21))
     assert list(curves(page, 1)[0]["x"]) == [5, 10, 15, 20]
     assert "signs: step 20 of 20" in " ".join(code.value for code in page.code)
@@ -312,9 +334,19 @@ def test_the_ticked_job_stays_ticked_when_its_row_moves(here):
     page = open_page(first.id)
     make_job(here, "queued", task="letters")
     page.run()
-    place = [job.id for job in here.list()].index(first.id)
-    assert page.session_state[state.FINETUNE_TABLE]["selection"]["rows"] == [place]
+    assert len(table(page)["rows"]) == 2
+    assert table(page)["chosen"] == [first.id]
     assert page.session_state[state.FINETUNE_CHOSEN] == [first.id]
+
+
+def test_a_tick_leads_to_the_job_and_into_the_address(here):
+    old, new = make_job(here, "done", step=20), make_job(here, "done", task="letters", step=20)
+    page = open_page(new.id)
+    page.session_state[state.FINETUNE_TABLE] = {"ticked": {"ids": [old.id, "gone"], "at": 7}}
+    page.run()
+    assert table(page)["heard"] == 7
+    assert table(page)["chosen"] == page.session_state[state.FINETUNE_CHOSEN] == [old.id]
+    assert page.query_params[state.QUERY_JOB] in (old.id, [old.id])
 
 
 def test_several_jobs_are_compared(here):
@@ -413,7 +445,7 @@ def test_a_damaged_job_is_named_and_the_others_are_shown(here):
     (broken.folder / "spec.json").write_text("{")
     page = open_page(whole.id)
     assert "Damaged job" in texts(page, "error")
-    assert len(page.dataframe[0].value) == 1
+    assert len(table(page)["rows"]) == 1
 
 
 def test_a_job_s_command_stands_an_option_a_line_and_is_a_shell_s():

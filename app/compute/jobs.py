@@ -31,26 +31,56 @@ def listed() -> list[Job]:
     return jobs.list()
 
 
-def rows(found: Sequence[Job], now: datetime | None = None) -> dict[str, list]:
-    """Return jobs as the columns of a table; what is not known is None.
+# of the table: title, and how it is drawn
+COLUMNS = (
+    ("state", "text"),
+    ("job", "text"),
+    ("progress", "progress"),
+    ("step", "number"),
+    ("loss (nats)", "number"),
+    ("validation (%)", "number"),
+    ("rate (steps/s)", "number"),
+    ("time left", "number"),
+    ("at work", "number"),
+    ("where", "text"),
+    ("age", "number"),
+)
+
+
+def rows(found: Sequence[Job], now: datetime | None = None) -> list[dict]:
+    """Return jobs as the rows of a table.
 
     Args:
         found: Jobs in the table's order.
         now: The present; the clock's by default.
+
+    Returns:
+        For each {"id", "cells": [[text, value to sort by], ...]}, a cell for each of ``COLUMNS``;
+        what is not known is an en dash and None.
     """
-    return {
-        "state": [STATES[job.state] for job in found],
-        "job": [name_of(job) for job in found],
-        "progress": [fraction(job) for job in found],
-        "step": [f"{job.step:,} / {job.steps:,}" if job.steps else "–" for job in found],
-        "loss": [job.loss for job in found],
-        "validation": [None if j.validation is None else 100 * j.validation for j in found],
-        "rate": [job.rate for job in found],
-        "left": [seconds(job.seconds_left) if job.state == "running" else "–" for job in found],
-        "at work": [seconds(job.seconds) if job.seconds else "–" for job in found],
-        "where": [where(job) for job in found],
-        "age": [age(job.created, now) for job in found],
-    }
+    return [{"id": job.id, "cells": _cells(job, now)} for job in found]
+
+
+def _cells(job: Job, now: datetime | None) -> list[list]:
+    left = job.seconds_left if job.state == "running" else None
+    accuracy = None if job.validation is None else 100 * job.validation
+    return [
+        [STATES[job.state], job.state],
+        [name_of(job), name_of(job)],
+        [f"{100 * fraction(job):.0f} %", fraction(job)],
+        [f"{job.step:,} / {job.steps:,}" if job.steps else "–", job.step if job.steps else None],
+        _number(job.loss, ".3f"),
+        _number(accuracy, ".1f"),
+        _number(job.rate, ".2f"),
+        [seconds(left), left],
+        [seconds(job.seconds or None), job.seconds or None],
+        [where(job), where(job)],
+        [age(job.created, now), -job.created],
+    ]
+
+
+def _number(value: float | None, form: str) -> list:
+    return ["–" if value is None else format(value, form), value]
 
 
 # a sign as well as a word: colour alone tells nobody with another kind of sight

@@ -45,6 +45,7 @@ CHECKPOINTS_MODE = "checkpoints_mode"
 OVERVIEW_ENCODER = "overview_encoder"
 FINETUNE_FORM = "finetune_form_"  # what each field of the form is called after
 FINETUNE_TABLE = "finetune_table"
+FINETUNE_HEARD = "finetune_heard"  # when the table's last tick that was taken over was made
 FINETUNE_CHOSEN = "finetune_chosen"  # ids of the jobs looked at
 FINETUNE_ADDRESS = "finetune_address"  # the jobs last written into the address
 FINETUNE_SEEN = "finetune_seen"  # state of each job when it was last drawn, to notice an end

@@ -12,6 +12,7 @@ import torch
 from engine.jobs import Jobs
 from engine.store import Store
 from tests.browser import conftest
+from tests.made_jobs import make_job
 from tests.tiny_world import make_encoder
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -54,6 +55,10 @@ def field(page, name: str):
 
 def press(page, name: str) -> None:
     page.locator(f".st-key-finetune_{name} button:not([disabled])").first.click(timeout=LIMIT)
+
+
+def row(page, job):
+    return page.get_by_test_id(f"job-{job.id}")
 
 
 def launch(page, address: str, seed: int, **numbers: float) -> None:
@@ -106,9 +111,7 @@ def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jo
         with serving(world, tmp_path / "second.txt") as address:
             page.goto(f"{address}/finetune?job={job.id}", timeout=LIMIT)
             page.errors.clear()  # what the stopped server left behind
-            page.get_by_role("gridcell", name="✓ done", include_hidden=True).first.wait_for(
-                state="attached", timeout=LIMIT
-            )  # the table is a canvas: its cells are told, not shown
+            row(page, job).get_by_text("✓ done").wait_for(timeout=LIMIT)
             until(lambda: jobs.get(job.id).state == "done")
             until(lambda: shown_step(page) == STEPS)
             page.get_by_role("link", name="Its checkpoint in Merge").wait_for(timeout=LIMIT)
@@ -158,4 +161,36 @@ def test_a_failure_is_shown_and_the_page_fits_a_phone(open_page, world, jobs, tm
         alert.first.wait_for(timeout=LIMIT)
         page.wait_for_selector(conftest.READY, timeout=LIMIT)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert [error for error in page.errors if "404" not in error] == []
+
+
+def test_jobs_are_ticked_with_the_mouse_and_the_keyboard(open_page, world, jobs, tmp_path):
+    for seed in range(3):
+        make_job(jobs, "done", seed=seed, step=20)
+    failed = make_job(jobs, "failed", task="letters", step=5, error="no space; free some")
+    top, second, third, last = jobs.list()
+    with open_page() as page, serving(world, tmp_path / "log.txt") as address:
+        page.goto(f"{address}/finetune?job={top.id}", timeout=LIMIT)
+        box = row(page, third).get_by_role("checkbox")
+        box.wait_for(timeout=LIMIT)
+        # the mouse on a row looks at its job alone, on a box at one more
+        row(page, last).get_by_text("%").click()
+        page.wait_for_url(f"**/finetune?job={last.id}", timeout=LIMIT)
+        box.click()
+        page.get_by_role("heading", name="2 jobs chosen").wait_for(timeout=LIMIT)
+        # the keyboard leads from box to box, and the focus outlives the answer
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Space")
+        page.get_by_role("heading", name="3 jobs chosen").wait_for(timeout=LIMIT)
+        assert row(page, second).get_by_role("checkbox").evaluate("box => box.matches(':focus')")
+        asked = page.url.partition("job=")[2].replace("%2C", ",").split(",")
+        assert asked == [second.id, third.id, last.id]
+        page.get_by_role("checkbox", name="Tick all jobs").click()
+        page.get_by_role("heading", name="4 jobs chosen").wait_for(timeout=LIMIT)
+        # sorted by the loss the largest stands first, then last, then all where they were
+        shown = page.get_by_test_id("jobs-table").locator("tbody tr")
+        for place in (0, 3, jobs.list().index(failed)):
+            page.get_by_role("button", name="loss (nats)").click()
+            shown.nth(place).get_by_text("failed").wait_for(timeout=LIMIT)
+        assert page.locator("th[aria-sort=descending], th[aria-sort=ascending]").count() == 0
         assert [error for error in page.errors if "404" not in error] == []

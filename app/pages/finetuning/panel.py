@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import state, widgets
+from app.components.jobs import jobs_table, read_ticked
 from app.compute import jobs
 from app.pages.finetuning.actions import act
 from app.pages.finetuning.choice import COMPARED, choose
@@ -10,7 +11,6 @@ from app.pages.finetuning.details import show_curves, show_log, show_state
 from app.widgets.rerunning import again
 
 LIVE, IDLE = 1.0, 10.0  # seconds between looks at the jobs: while some are at work, and else
-SHOWN = 360  # pixels of the table at most
 
 
 def panel(interval: float) -> None:
@@ -68,43 +68,21 @@ def announce(found: list) -> None:
 
 
 def table(found: list) -> None:
-    """Draw the table of jobs; what is ticked is a job, wherever its row moves to."""
+    """Draw the table of jobs, and keep which of them are ticked."""
     listed = [job.id for job in found]
     if state.FINETUNE_CHOSEN not in st.session_state:
         working = [job.id for job in found if job.state == "running"]
         st.session_state[state.FINETUNE_CHOSEN] = (working or listed)[:1]
+    ticked, at = read_ticked(st.session_state.get(state.FINETUNE_TABLE))
+    if at is not None and at != st.session_state.get(state.FINETUNE_HEARD):
+        st.session_state[state.FINETUNE_HEARD] = at
+        st.session_state[state.FINETUNE_CHOSEN] = state.keep_jobs(ticked, listed)
     held = st.session_state[state.FINETUNE_CHOSEN]
-    choose([name for name in held if name in listed] or held)
-    ticked = [place for place, name in enumerate(listed) if name in held]
-    selection = {"selection": {"rows": ticked, "columns": [], "cells": []}}
-    drawn = st.session_state.get(state.FINETUNE_TABLE)
-    if drawn is not None and sorted(drawn["selection"]["rows"]) != ticked:
-        st.session_state[state.FINETUNE_TABLE] = selection  # rows have moved below the ticks
-
-    def tick() -> None:
-        rows = st.session_state[state.FINETUNE_TABLE]["selection"]["rows"]
-        choose([listed[row] for row in sorted(rows) if row < len(listed)])
-
-    st.dataframe(
+    choose(state.keep_jobs(held, listed) or held)
+    jobs_table(
+        [{"title": title, "kind": kind} for title, kind in jobs.COLUMNS],
         jobs.rows(found),
-        key=state.FINETUNE_TABLE,
-        on_select=tick,
-        selection_mode="multi-row",
-        selection_default=selection,
-        hide_index=True,
-        height=min(SHOWN, 35 * (len(found) + 1) + 2),
-        placeholder="–",
-        column_config=COLUMNS,
-        alt="Jobs, newest first, with state, progress, loss and validation accuracy",
+        st.session_state[state.FINETUNE_CHOSEN],
+        at,
+        state.FINETUNE_TABLE,
     )
-
-
-COLUMNS = {
-    "state": st.column_config.TextColumn("state", width=96, pinned=True),
-    "job": st.column_config.TextColumn("job", width="medium"),
-    "progress": st.column_config.ProgressColumn("progress", format="percent", width=130),
-    "loss": st.column_config.NumberColumn("loss (nats)", format="%.3f"),
-    "validation": st.column_config.NumberColumn("validation", format="%.1f %%"),
-    "rate": st.column_config.NumberColumn("rate (steps/s)", format="%.2f"),
-    "left": st.column_config.TextColumn("time left"),
-}
