@@ -1,4 +1,4 @@
-"""Every page with an open_clip tower from a local file and tasks of folders, beside the miniature."""
+"""Every page with an open_clip tower from a file and tasks of folders, beside the miniature."""
 
 import json
 
