@@ -171,15 +171,19 @@ def keep_words() -> list[str]:
     if kept:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption(f"Also, as the job this was copied from: `{shlex.join(kept)}`")
-            if st.button(
+            st.button(
                 "Leave out",
                 key="finetune_kept_out",
                 type="tertiary",
                 icon=":material/close:",
-            ):
-                st.session_state[field("kept")] = kept = []
-                st.rerun(scope="fragment")
+                on_click=leave_out,
+            )
     return kept
+
+
+def leave_out() -> None:
+    """Forget the words of a copied job that no field stands for."""
+    st.session_state[field("kept")] = []
 
 
 def start(name: str, value) -> None:
