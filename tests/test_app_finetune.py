@@ -407,6 +407,52 @@ def test_duplicating_fills_the_form(here):
     assert page.number_input(key=form + "batch").value is None
 
 
+def test_a_copy_keeps_the_words_that_have_no_field(here):
+    options = ("--checkpointing", "--half", "--measure-on", "16", "--slurm", "partition=gpu")
+    job = make_job(here, "done", task="letters", options=(*options, "--rate", "0.01"), step=9)
+    page = open_page(job.id)
+    button(page, "duplicate").click()
+    page = settle(page)
+    assert page.toggle(key=state.FINETUNE_FORM + "checkpointing").value is True
+    assert "`--half --measure-on 16 --slurm partition=gpu`" in texts(page, "caption")
+    page.number_input(key=state.FINETUNE_FORM + "batch").set_value(8)
+    page = settle(page)
+    button(page, "launch").click()
+    page = settle(page)
+    (copied,) = [found for found in here.list() if found.id != job.id]
+    asked = {name: copied.option(name) for name in ("--half", "--checkpointing", "--measure-on")}
+    assert asked == {"--half": "", "--checkpointing": "", "--measure-on": "16"}
+    assert (copied.option("--slurm"), copied.option("--batch")) == ("partition=gpu", "8")
+    assert (copied.option("--rate"), copied.option("--tasks")) == ("0.01", "letters")
+    # what is left out is not launched
+    button(page, "kept_out").click()
+    page.toggle(key=state.FINETUNE_FORM + "checkpointing").set_value(False)
+    page = settle(page)
+    assert "--half" not in texts(page, "caption")
+    button(page, "launch").click()
+    settle(page)
+    (last,) = [found for found in here.list() if found.id not in (job.id, copied.id)]
+    assert all(last.option(name) is None for name in (*asked, "--slurm"))
+
+
+def test_the_form_offers_checkpointing_and_the_cost_follows_it(here, monkeypatch):
+    from engine.jobs import estimate
+
+    seen, real = [], estimate.estimate
+    monkeypatch.setattr(
+        estimate, "estimate", lambda *a, **s: seen.append(a[3].checkpointing) or real(*a, **s)
+    )
+    page = open_page()
+    page.number_input(key=state.FINETUNE_FORM + "steps").set_value(43)  # not estimated before
+    page.toggle(key=state.FINETUNE_FORM + "checkpointing").set_value(True)
+    page = settle(page)
+    assert seen[-1] is True
+    button(page, "launch").click()
+    settle(page)
+    (job,) = here.list()
+    assert job.option("--checkpointing") == ""
+
+
 def test_deleting_asks_and_keeps_the_checkpoint_unless_told(here):
     import torch
 

@@ -7,6 +7,7 @@ import sys
 import open_clip
 import pytest
 import torch
+import transformers
 from brought_files import (
     linear_checkpoint,
     lora_config,
@@ -127,7 +128,6 @@ def test_a_hugging_face_vision_model_is_mapped_by_name(encoder, tmp_path, prefix
 
 
 def test_the_names_are_those_of_transformers():
-    transformers = pytest.importorskip("transformers")
     with torch.device("meta"):
         theirs = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig())
         ours = open_clip.CLIP(**open_clip.get_model_config("ViT-B-32-quickgelu")).visual

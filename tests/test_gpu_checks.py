@@ -80,7 +80,7 @@ def test_a_section_that_fails_is_a_row(monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_it_runs_small_on_the_cpu_and_prints_the_table(capsys, tmp_path):
     words = ["--device", "cpu", "--quick", "--out", str(tmp_path / "checks.json"), "--only"]
-    chosen = ["machine", "exact", "bits", "encode", "finetune", "large", "xi", "ntk", "curvature"]
+    chosen = list(SECTIONS)
     assert gpu_checks.main([*words, *chosen]) == 0
     lines = capsys.readouterr().out.splitlines()
     sections = [line.split(" | ")[0].removeprefix("| ") for line in lines if line[:1] == "|"]
@@ -89,6 +89,29 @@ def test_it_runs_small_on_the_cpu_and_prints_the_table(capsys, tmp_path):
     assert "failed" not in said
     for wanted in ("same bits | yes", "the paper's route", "2,000 steps of 8", "ntk, N = 4"):
         assert wanted in said
+    for wanted in ("memory of a linear fine-tune", "one fine-tune over 2 processes", "<= 2x"):
+        assert wanted in said
+
+
+@pytest.mark.parametrize(
+    ("encoder", "seconds", "aim", "holds"),
+    [
+        ("ViT-B-32-quickgelu:random", 1.9, "<= 2x", True),
+        ("ViT-B-32-quickgelu:random", 2.1, "<= 2x", False),
+        ("ViT-L-14-quickgelu:random", 9.0, "", None),
+    ],
+)
+def test_a_kernel_is_held_against_its_products(monkeypatch, encoder, seconds, aim, holds):
+    class Args:
+        device, quick = "cuda", False
+
+    Args.encoder = encoder
+    asked = Asked(Args)
+    monkeypatch.setattr(asked, "run", lambda *_: {"seconds": seconds, "bytes": 2**30})
+    monkeypatch.setattr(asked, "part", lambda *_: {"seconds": 1.0})
+    (row,) = SECTIONS["ntk"](asked)
+    assert (row.aim, row.holds) == (aim, holds)
+    assert f"{seconds:.2f}x" in row.measured
 
 
 # ------------------------------------------------------------------------------- how it is measured

@@ -140,6 +140,31 @@ def test_published_names_are_used_where_they_fit_the_labels():
     assert svhn.classnames[:3] == ("zero", "one", "two")
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "ends"),
+    [
+        ("cars", 196, ("AM General Hummer SUV 2000", "smart fortwo Convertible 2012")),
+        ("dtd", 47, ("banded", "zigzagged")),
+        ("resisc45", 45, ("airplane", "wetland")),
+        ("sun397", 397, ("abbey", "youth hostel")),
+        ("cifar10", 10, ("airplane", "truck")),
+        ("cifar100", 100, ("apple", "worm")),
+        ("stl10", 10, ("airplane", "truck")),
+        ("food101", 101, ("apple pie", "waffles")),
+    ],
+)
+def test_class_names_stand_in_the_order_of_the_labels_or_aside(name, count, ends):
+    known = registry.known(name)
+    names = tuple(known.given["classnames"])
+    assert len(set(names)) == count
+    assert (names[0], names[-1]) == ends
+    labels = [word.replace(" ", "_") for word in names]
+    assert known.words(labels, count).classnames == names
+    # two labels changed places: most still fit, but the names are not those of the pictures
+    labels[1], labels[2] = labels[2], labels[1]
+    assert known.words(labels, count).classnames[:3] == (names[0], names[2], names[1])
+
+
 def test_labels_of_the_hub_become_words():
     said = registry.known("sun397").words(["/a/abbey", "/a/airplane_cabin", "McLaren MP4"], 3)
     assert said.classnames == ("abbey", "airplane cabin", "McLaren MP4")

@@ -10,7 +10,7 @@ from typing import Any
 from app.compute import jobs
 from app.compute.background import Work, board
 from engine.jobs import Job, Suite
-from engine.jobs.words import values_of
+from engine.jobs.words import value_of, values_of, without
 
 MODES = ("nonlinear", "linear")
 NUMBERS = {  # fields of a recipe that the form sets: how each is read back from a job
@@ -23,6 +23,9 @@ NUMBERS = {  # fields of a recipe that the form sets: how each is read back from
     "checkpoint_every": int,
 }
 WORDS = ("augment", "precision")
+SWITCHES = ("checkpointing",)  # on or off
+# what the form has a field for; a copied job's other words are kept as they are
+FIELDS = ("encoder", "tasks", "mode", "seed", "device", "limit", *NUMBERS, *WORDS, *SWITCHES)
 ELSEWHERE = "Time and memory are not known before: the nodes are not this machine"
 DEFAULT = "default"  # stands for the recipe's own value where a control has no empty state
 
@@ -41,6 +44,7 @@ class Plan:
         on: The back end, "local" or "slurm".
         gpus: A job, where it runs on GPUs.
         limit: Train on the first so many images; all of them with None.
+        kept: Further words of the command line, of the job this was copied from.
     """
 
     encoder: str
@@ -52,6 +56,7 @@ class Plan:
     on: str = "local"
     gpus: int = 1
     limit: int | None = None
+    kept: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -62,8 +67,12 @@ class Plan:
         """Return it in the words of the command line."""
         options = [*self.changes, ("device", self.device)]
         options += [] if self.limit is None else [("limit", self.limit)]
-        words = [w for name, value in options for w in (f"--{name.replace('_', '-')}", str(value))]
-        return Suite(self.encoder, self.tasks, self.modes, self.seeds, tuple(words))
+        words = [
+            word
+            for name, value in options
+            for word in (_dashed(name), *([] if value is True else [str(value)]))
+        ]
+        return Suite(self.encoder, self.tasks, self.modes, self.seeds, (*words, *self.kept))
 
 
 @dataclass(frozen=True)
@@ -171,8 +180,11 @@ def _cost(plan: Plan, work: Work) -> Cost:
     for done, reference in enumerate(plan.tasks):
         work.step(done, len(plan.tasks), "estimating")
         sizes = dict(describe(load_task(reference))["counts"])
-        if plan.limit is not None:
-            sizes["train"] = min(plan.limit, sizes["train"])
+        most = {"train": plan.limit}
+        most |= dict.fromkeys(
+            ("validation", "test"), _number(value_of(plan.kept, "measure-on"), int)
+        )
+        sizes = {name: min(count, most[name] or count) for name, count in sizes.items()}
         for mode in plan.modes:
             recipe = recipe_for(plan.encoder, mode, **dict(plan.changes))
             found.append(estimate(store, plan.encoder, mode, recipe, sizes, plan.device))
@@ -225,6 +237,9 @@ def form_of(job: Job) -> dict[str, Any]:
 
     Args:
         job: A fine-tuning job.
+
+    Returns:
+        By name; under "kept" the words that the form has no field for, as ``--half``.
     """
     fields: dict[str, Any] = {
         "encoder": job.option("--encoder") or "miniature",
@@ -237,8 +252,15 @@ def form_of(job: Job) -> dict[str, Any]:
         "limit": _number(job.option("--limit"), int),
     }
     for name, read in NUMBERS.items():
-        fields[name] = _number(job.option(f"--{name}"), read)
+        fields[name] = _number(job.option(_dashed(name)), read)
+    fields |= {name: job.option(_dashed(name)) is not None for name in SWITCHES}
+    fields["kept"] = without(job.arguments, {_dashed(name): None for name in FIELDS})
     return fields | {name: job.option(f"--{name}") or DEFAULT for name in WORDS}
+
+
+def _dashed(name: str) -> str:
+    """Return a field's name as the command line has it."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _number(text: str | None, read: type) -> Any:
@@ -258,6 +280,7 @@ def plan_of(fields: Mapping[str, Any], seeds: tuple[int, ...]) -> Plan:
     """
     changes = [(name, fields[name]) for name in NUMBERS if fields.get(name) is not None]
     changes += [(name, fields[name]) for name in WORDS if fields.get(name, DEFAULT) != DEFAULT]
+    changes += [(name, True) for name in SWITCHES if fields.get(name)]
     return Plan(
         encoder=fields["encoder"] or "",
         tasks=tuple(fields["tasks"]),
@@ -268,4 +291,5 @@ def plan_of(fields: Mapping[str, Any], seeds: tuple[int, ...]) -> Plan:
         on=fields["on"],
         gpus=int(fields.get("gpus") or 1),
         limit=fields.get("limit"),
+        kept=tuple(fields.get("kept") or ()),
     )

@@ -21,10 +21,12 @@ class Side:
     Attributes:
         encoder: Its name.
         seed: Of the task vectors; None for the mean over all there are.
+        tasks: What ``load_task`` takes; empty for the miniature's eight.
     """
 
     encoder: str
     seed: int | None = None
+    tasks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -67,6 +69,28 @@ def seeds(encoder: str) -> list[int]:
     return sorted(seed for seed in found if isinstance(seed, int))
 
 
+def own_tasks(encoder: str) -> dict[str, str]:
+    """Return the tasks beside the miniature's eight that an encoder has vectors of.
+
+    Args:
+        encoder: Its name.
+
+    Returns:
+        Their names by what ``load_task`` takes, in the order of the names.
+    """
+    items, known = catalogue.checkpoints(), catalogue.task_names()[0]
+    both = [catalogue.newest(items, encoder, mode) for mode in catalogue.MODES]
+    found = {item.reference: name for one in both for name, item in one.items()}
+    own = {reference: name for reference, name in found.items() if name not in known}
+    return dict(sorted(own.items(), key=lambda pair: pair[1]))
+
+
+def has_the_eight(encoder: str) -> bool:
+    """Return whether an encoder has a vector of any of the miniature's eight tasks."""
+    known = catalogue.task_names()[0]
+    return any(item.encoder == encoder and item.task in known for item in catalogue.checkpoints())
+
+
 def fill(side: Side, visitor: str) -> Work:
     """Start, or find, reading all exhibits of a side from the store.
 
@@ -89,7 +113,7 @@ def _fill(side: Side, work: Work) -> dict:
     one = None if side.seed is None else [side.seed]
     for done, name in enumerate(sorted(EXHIBITS, key=lambda name: name in SLOW)):
         work.step(done, len(EXHIBITS), EXHIBITS[name].title)
-        found[name] = filled(store, side.encoder, name, seeds=one)
+        found[name] = filled(store, side.encoder, name, tasks=side.tasks or None, seeds=one)
         work.partial = dict(found)
     return found
 
@@ -195,6 +219,7 @@ def record(filled, side: Side) -> dict[str, Any]:
         exhibit=filled.exhibit.name,
         encoder=filled.used or side.encoder,
         seed="all" if side.seed is None else side.seed,
+        **({"tasks": list(side.tasks)} if side.tasks else {}),
         sources=sources,
         runs=[command(run.words) for run in filled.runs if run.state == KEPT],
     )

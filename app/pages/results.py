@@ -29,6 +29,8 @@ def restore() -> None:
         state.RESULTS_BESIDE_SEED: ALL if asked.beside_seed is None else asked.beside_seed,
         state.RESULTS_READINGS: list(asked.readings or state.READINGS),
     })
+    if asked.tasks:
+        st.session_state[state.RESULTS_TASKS] = asked.tasks
     if asked.exhibits:
         st.session_state[state.RESULTS_EXHIBITS] = list(asked.exhibits)
 
@@ -41,7 +43,8 @@ def choose_sides() -> list[compute.Side]:
         encoder = st.selectbox(
             "Encoder", names, key=state.RESULTS_ENCODER, width=240, persist_state="session"
         )
-        first = compute.Side(encoder, choose_seed(encoder, state.RESULTS_SEED, "Seed"))
+        tasks = choose_tasks(encoder)
+        first = compute.Side(encoder, choose_seed(encoder, state.RESULTS_SEED, "Seed"), tasks)
         choosing.keep(state.RESULTS_BESIDE, [NOTHING, *names])
         beside = st.selectbox(
             "Compare with",
@@ -54,11 +57,39 @@ def choose_sides() -> list[compute.Side]:
         )
         if beside == NOTHING:
             return [first]
-        second = compute.Side(beside, choose_seed(beside, state.RESULTS_BESIDE_SEED, "Its seed"))
+        seed = choose_seed(beside, state.RESULTS_BESIDE_SEED, "Its seed")
+        second = compute.Side(beside, seed, tasks)
     if first == second:
         st.caption("Both are the same: choose another encoder, or another seed.")
         return [first]
     return [first, second]
+
+
+def choose_tasks(encoder: str) -> tuple[str, ...]:
+    """Draw the choice of tasks where an encoder has its own, and return them; () for the eight."""
+    own = compute.own_tasks(encoder)
+    if not own:
+        return ()
+    titles = {
+        state.EIGHT: "the miniature's eight",
+        state.OWN: "its own: " + ", ".join(list(own.values())[:4]) + " …" * (len(own) > 4),
+    }
+    choosing.keep(
+        state.RESULTS_TASKS,
+        list(titles),
+        state.EIGHT if compute.has_the_eight(encoder) else state.OWN,
+    )
+    chosen = st.selectbox(
+        "Tasks",
+        list(titles),
+        key=state.RESULTS_TASKS,
+        format_func=titles.get,
+        width=240,
+        help="Its own are those it was fine-tuned on beside the miniature's: every table and "
+        "figure is of these, in the place of the eight.",
+        persist_state="session",
+    )
+    return tuple(own) if chosen == state.OWN else ()
 
 
 def choose_seed(encoder: str, key: str, title: str) -> int | None:
@@ -161,6 +192,7 @@ def remember(sides: list[compute.Side], exhibits: list[str], readings: list[str]
             second.seed,
             tuple(exhibits),
             tuple(readings),
+            st.session_state.get(state.RESULTS_TASKS) if compute.own_tasks(first.encoder) else None,
         )
     )
     st.session_state[state.RESULTS_ADDRESS] = query

@@ -80,6 +80,7 @@ GRADIENTS_CHECK = "gradients_check"  # whether the visitor has asked for the che
 GRADIENTS_ADDRESS = "gradients_address"  # the address last written
 RESULTS_ENCODER, RESULTS_SEED = "results_encoder", "results_seed"
 RESULTS_BESIDE, RESULTS_BESIDE_SEED = "results_beside", "results_beside_seed"
+RESULTS_TASKS = "results_tasks"  # whether of the miniature's eight, or of its own
 RESULTS_EXHIBITS, RESULTS_READINGS = "results_exhibits", "results_readings"
 RESULTS_LACKING = "results_lacking"  # whether rows that are complete are left out
 RESULTS_TABLE = "results_table_"  # what each table is called after

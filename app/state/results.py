@@ -11,17 +11,21 @@ from app.state.keys import (
     QUERY_READING,
     QUERY_SECTION,
     QUERY_SEED,
+    QUERY_TASKS,
     READINGS,
 )
 
 MOST_SEED = 2**31 - 1
+OWN = "own"  # in the address: of the encoder's own tasks
+EIGHT = "eight"  # and of the miniature's
 
 
 @dataclass(frozen=True)
 class ResultsView:
     """What the Results page shows; an empty or None field was not given.
 
-    ``seed`` and ``beside_seed`` of None stand for the mean over all seeds there are.
+    ``seed`` and ``beside_seed`` of None stand for the mean over all seeds there are; ``tasks`` is
+    "eight" or "own".
     """
 
     encoder: str | None = None
@@ -30,6 +34,7 @@ class ResultsView:
     beside_seed: int | None = None
     exhibits: tuple[str, ...] = ()
     readings: tuple[str, ...] = ()
+    tasks: str | None = None
 
 
 def results_query(view: ResultsView) -> dict[str, str]:
@@ -41,6 +46,7 @@ def results_query(view: ResultsView) -> dict[str, str]:
         QUERY_BESIDE_SEED: view.beside_seed,
         QUERY_SECTION: ",".join(view.exhibits) or None,
         QUERY_READING: ",".join(view.readings) if view.readings != READINGS else None,
+        QUERY_TASKS: view.tasks,
     }
     return {key: str(value) for key, value in parts.items() if value is not None}
 
@@ -66,6 +72,7 @@ def results_visited(
         _seed(query.get(QUERY_BESIDE_SEED, "")),
         tuple(dict.fromkeys(part for part in query.get(QUERY_SECTION, "").split(",") if part)),
         tuple(name for name in READINGS if name in query.get(QUERY_READING, "").split(",")),
+        query[QUERY_TASKS] if query.get(QUERY_TASKS) in (OWN, EIGHT) else None,
     )
 
 

@@ -7,7 +7,9 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from engine.commands import suites
 from engine.commands.choices import open_device, open_encoder, open_store, open_tasks
+from engine.commands.planning import check_fits, planned
 from engine.commands.printing import Outcome, percent, say, table
 from engine.commands.stopping import reporter, stoppable
 from engine.encoders import Encoder
@@ -56,11 +58,12 @@ def finetune(args: argparse.Namespace) -> Outcome:
 
     Args:
         args: With ``encoder``, ``tasks``, ``mode``, the fields of the recipe, ``limit``,
-            ``measure_on``, ``half``, ``force``, ``device``, ``threads``, ``processes`` and
-            ``cache``.
+            ``measure_on``, ``half``, ``force``, ``dry_run``, ``device``, ``threads``,
+            ``processes`` and ``cache``.
 
     Returns:
-        ``{"encoder", "mode", "recipe", "checkpoints": [{task, digest, ..., "skipped"}]}``.
+        ``{"encoder", "mode", "recipe", "checkpoints": [{task, digest, ..., "skipped"}]}``; of a
+        dry run what ``planned`` answers.
 
     Raises:
         SystemExit: In a process that only helps another; that one answers.
@@ -68,6 +71,7 @@ def finetune(args: argparse.Namespace) -> Outcome:
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Eq. (1) to (3), Sec. 5.
     """
+    suites.check(args)
     store = open_store(args)
     tasks = open_tasks(args.tasks)
     given = {name: getattr(args, name) for name in RECIPE}
@@ -75,6 +79,8 @@ def finetune(args: argparse.Namespace) -> Outcome:
         args.encoder, args.mode, **{name: v for name, v in given.items() if v is not None}
     )
     check_share(recipe.batch, args.processes)
+    if args.dry_run:
+        return planned(args, store, recipe, tasks)
     rows = []
     with joined(open_device(args), args.processes, _words(args), args.threads) as processes:
         encoder = open_encoder(args, store)
@@ -161,6 +167,9 @@ def _finetune_task(
     validation = processes.after_first(
         lambda: load_split(task, "validation", size, store, limit=args.measure_on)
     )
+    if processes.size == 1:  # what several share is not estimated
+        sizes = {"train": len(train.labels), "validation": len(validation.labels)}
+        check_fits(args, store, recipe, task.name, sizes)
     name = state_name(encoder, task, train, validation, args.mode, recipe)
     trained = train_task(
         encoder,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import commands
-from engine.commands import sharding
-from engine.commands.printing import Outcome, percent, say, table
+from engine.commands import sharding, suites
+from engine.commands.printing import Outcome, duration, percent, say, table
 from engine.errors import EngineError, UsageError
 from engine.jobs import Job, Jobs, reporting, runner
 from engine.jobs import words as word
@@ -45,14 +45,19 @@ def submit(args: argparse.Namespace, words: Sequence[str]) -> Outcome:
         words: What was typed, the verb among it.
 
     Returns:
-        ``{"job": id}``, as text too; of a measure in shares also ``"shards"``, their jobs' ids.
+        ``{"job": id}``, as text too; of a measure in shares also ``"shards"``, their jobs' ids;
+        of a suite ``{"jobs": ids, "suite": name}``.
     """
     sharding.check(args)
     place = list(words).index(args.verb)
     rest = word.without(words[place + 1 :], {"--after": None})
     options = {"priority": args.priority, "after": args.after, "on": args.on or "local"}
     found = open_jobs(args)
-    if sharding.are_asked(args):
+    if suites.are_asked(args):
+        # what starts the jobs stands there once, and each is one task, mode and seed
+        asked = suites.submit(found, args, word.without(rest, word.STARTING), **options)
+        record = {"jobs": [job.id for job in asked], "suite": asked[0].suite}
+    elif sharding.are_asked(args):
         # what starts a job stands there once, the share behind it
         rest = word.without(rest, word.STARTING)
         whole, parts = sharding.submit(found, args, rest, **options)
@@ -113,7 +118,7 @@ def _listed(found: Jobs) -> Outcome:
             f"{job.step}/{job.steps}" if job.steps else "-",
             "-" if job.loss is None else f"{job.loss:.3f}",
             percent(job.validation),
-            _duration(job.seconds_left),
+            duration(job.seconds_left),
             job.device or "-",
             job.title,
         )
@@ -138,8 +143,8 @@ def _shown(job: Job) -> str:
         "loss": None if job.loss is None else f"{job.loss:.4f}",
         "validation": None if job.validation is None else f"{percent(job.validation)} %",
         "rate": None if job.rate is None else f"{job.rate:.2f} steps a second",
-        "left": None if job.seconds_left is None else _duration(job.seconds_left),
-        "at work": _duration(job.seconds),
+        "left": None if job.seconds_left is None else duration(job.seconds_left),
+        "at work": duration(job.seconds),
         "memory": None if job.peak_memory is None else f"{job.peak_memory / 1e6:.0f} MB",
         "device": job.device,
         "waits": job.waiting,
@@ -149,14 +154,6 @@ def _shown(job: Job) -> str:
         "folder": str(job.folder),
     }
     return "\n".join(f"{name:<12}{value}" for name, value in facts.items() if value is not None)
-
-
-def _duration(seconds: float | None) -> str:
-    """Return seconds as minutes and seconds."""
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _deleted(found: Jobs, args: argparse.Namespace) -> Outcome:

@@ -52,6 +52,14 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
+def duration(seconds: float | None) -> str:
+    """Return seconds as minutes and seconds; "-" for None."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def megabytes(size: int) -> str:
     """Return bytes as megabytes (10^6) with one decimal."""
     return f"{size / 1e6:.1f} MB"

@@ -1,7 +1,7 @@
 """What users take away: a Hugging Face folder with its model card, and a task vector alone."""
 
-import importlib.util
 import json
+import math
 import os
 import secrets
 import shutil
@@ -37,9 +37,9 @@ def huggingface_folder(
         record: What made the weights, plain JSON values, for the model card.
 
     Returns:
-        What was verified: ``{"tensors": count, "largest_difference": number or None}``, the
-        largest difference of features relative to the largest feature, None without
-        ``transformers``.
+        What was verified: ``{"tensors": count, "largest_difference": number}``, the largest
+        difference between its features in ``transformers`` and ours, relative to the largest
+        feature.
 
     Raises:
         UsageError: If the tower is of another kind, or the folder holds something.
@@ -178,8 +178,8 @@ def _verified(encoder: Encoder, theta: Mapping[str, Tensor], folder: Path) -> di
     """
     back, _ = from_huggingface(read_tensors(folder / "model.safetensors"), folder.name)
     same = back.keys() == theta.keys() and all(torch.equal(back[n], theta[n]) for n in theta)
-    difference = _difference(encoder, theta, folder) if same else None
-    if not same or (difference is not None and not difference <= TOLERANCE):
+    difference = _difference(encoder, theta, folder) if same else math.nan
+    if not difference <= TOLERANCE:
         raise CheckpointError(
             f"the folder written is not the same model (tensors equal: {same}, features apart by "
             f"{difference}) and was removed; report this as a bug, with the encoder {encoder.name}"
@@ -187,10 +187,8 @@ def _verified(encoder: Encoder, theta: Mapping[str, Tensor], folder: Path) -> di
     return {"tensors": len(theta), "largest_difference": difference}
 
 
-def _difference(encoder: Encoder, theta: Mapping[str, Tensor], folder: Path) -> float | None:
-    """Return how far transformers' features are from ours; None where it is not installed."""
-    if importlib.util.find_spec("transformers") is None:
-        return None
+def _difference(encoder: Encoder, theta: Mapping[str, Tensor], folder: Path) -> float:
+    """Return how far transformers' features are from ours, of the largest."""
     from transformers import CLIPVisionModelWithProjection
 
     model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True).eval()

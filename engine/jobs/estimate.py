@@ -14,7 +14,7 @@ from engine.finetune import Recipe
 from engine.jobs import processes
 from engine.jobs.jobs import Jobs
 from engine.jobs.local import process_of
-from engine.jobs.probe import Probe, memory_there, probed
+from engine.jobs.probe import Probe, memory_there, probed, recalled
 
 if TYPE_CHECKING:
     from engine.store import Store
@@ -57,6 +57,7 @@ def estimate(
     recipe: Recipe,
     sizes: Mapping[str, int],
     device: str = "auto",
+    held: int = 0,
 ) -> Estimate:
     r"""Estimate what fine-tuning on one task costs.
 
@@ -72,6 +73,7 @@ def estimate(
         recipe: How it would be trained.
         sizes: Images in "train", "validation" and "test".
         device: "auto", "cpu", "cuda" or "mps".
+        held: Bytes of this machine's memory that the process which would do it holds already.
 
     Returns:
         The cost.
@@ -92,6 +94,8 @@ def estimate(
     seconds = STARTING + recipe.steps * step + read * probe.image / (2 if mode == "linear" else 3)
     fixed = _fixed(probe, sizes, device)
     memory, there = fixed + probe.each * piece, memory_there(device)
+    if there is not None and device != "cuda":
+        there += held
     fits = None if there is None else int((MARGIN * there - fixed) / max(probe.each, 1.0))
     state = 4 * probe.parameters
     disk = state + 50_000
@@ -113,6 +117,29 @@ def estimate(
         batch_that_fits=None if fits is None else max(fits, 0),
         measured=f"measured on {measured}",
     )
+
+
+def is_measured(
+    store: "Store", encoder_name: str, mode: str, recipe: Recipe, device: str = "auto"
+) -> bool:
+    """Say whether what a step costs is known without measuring it.
+
+    Args:
+        store: Where the encoder lies and the jobs were done.
+        encoder_name: As ``load_encoder`` takes it.
+        mode: "nonlinear" or "linear".
+        recipe: How it would be trained.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Returns:
+        Whether ``estimate`` answers at once.
+
+    Raises:
+        UsageError: If the device is not here.
+    """
+    device = _device(device)
+    asked = (mode, _precision(recipe.precision, device), device, recipe.checkpointing)
+    return recalled(store, encoder_name, *asked) is not None
 
 
 def advice(store: "Store", encoder_name: str, mode: str, recipe: Recipe, device: str) -> str:

@@ -95,6 +95,7 @@ class Jobs:
         suite: Suite,
         *,
         priority: int = 0,
+        after: Sequence[str] = (),
         on: str = "local",
         device: str | None = None,
         gpus: int = 1,
@@ -104,6 +105,7 @@ class Jobs:
         Args:
             suite: Tasks, modes and seeds.
             priority: As for ``submit``, like the rest.
+            after: Ids of jobs that must be done before any of them.
             on: The back end.
             device: What each runs on.
             gpus: How many each takes.
@@ -117,7 +119,7 @@ class Jobs:
                 line,
                 title=None,
                 priority=priority,
-                after=(),
+                after=tuple(self.get(other).id for other in after),
                 on=on,
                 device=device,
                 gpus=gpus,

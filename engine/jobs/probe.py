@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from engine.store import Store
 
 IMAGES, HELD = (4, 16), (16, 48)  # of the batches that are timed, and whose memory is counted
+SHORT = (16, 24)  # in the place of HELD where memory is short
 CAUTION = 1.1  # for what allocators and workspaces take beside the tensors
 REPEATS = 2
+SEEN = (1 + REPEATS) * sum(IMAGES) + sum(HELD)  # images that measuring takes
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,12 @@ def probed(
         UsageError: If the encoder has no blocks to be computed again.
     """
     path, key = (
-        store.home / "jobs" / "rates.json",
-        _key(store, encoder_name, mode, precision, device) + " | checkpointing" * checkpointing,
+        _rates(store),
+        _key(store, encoder_name, mode, precision, device, checkpointing),
     )
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        kept = Probe(**files.read_table(path)[key])
-        if all(math.isfinite(value) for value in asdict(kept).values()):
-            return kept
+    kept = recalled(store, encoder_name, mode, precision, device, checkpointing)
+    if kept is not None:
+        return kept
     encoder = load_encoder(encoder_name, store, device)
     encoder = checkpointed(encoder) if checkpointing else encoder
     found = _measured(encoder, mode, precision)
@@ -98,7 +99,43 @@ def probed(
     return found
 
 
-def _key(store: "Store", name: str, mode: str, precision: str, device: str) -> str:
+def recalled(
+    store: "Store",
+    encoder_name: str,
+    mode: str,
+    precision: str,
+    device: str,
+    checkpointing: bool = False,
+) -> Probe | None:
+    """Recall what was measured on this machine.
+
+    Args:
+        store: Whose ``jobs/rates.json`` is read.
+        encoder_name: As ``load_encoder`` takes it.
+        mode: "nonlinear" or "linear".
+        precision: "float32" or "bfloat16".
+        device: "cpu", "cuda" or "mps".
+        checkpointing: Whether blocks are computed again on the way back.
+
+    Returns:
+        What was measured; None if nothing was, or it cannot be read.
+    """
+    key = _key(store, encoder_name, mode, precision, device, checkpointing)
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept = Probe(**files.read_table(_rates(store))[key])
+        if all(math.isfinite(value) for value in asdict(kept).values()):
+            return kept
+    return None
+
+
+def _rates(store: "Store") -> Path:
+    """Return where measurements are kept."""
+    return store.home / "jobs" / "rates.json"
+
+
+def _key(
+    store: "Store", name: str, mode: str, precision: str, device: str, checkpointing: bool
+) -> str:
     """Return what a measurement depends on."""
     entries = store.find("encoder", name=name)
     weights = entries[0].digest[:16] if entries else ""
@@ -106,7 +143,7 @@ def _key(store: "Store", name: str, mode: str, precision: str, device: str) -> s
         weights = str(Path(name.partition(":")[2]).stat().st_mtime_ns)
     chip = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()}"
     parts = (platform.node(), device, chip, torch.__version__, name, weights, mode, precision)
-    return " | ".join(parts)
+    return " | ".join(parts) + " | checkpointing" * checkpointing
 
 
 def _measured(encoder: "Encoder", mode: str, precision: str) -> Probe:
@@ -120,19 +157,29 @@ def _measured(encoder: "Encoder", mode: str, precision: str) -> Probe:
             _step(encoder, mode, precision, images)
             times.append(time.perf_counter() - began)
         seconds.append(min(times))
-    held = [_held_by(encoder, mode, precision, images) for images in HELD]
+    counted = _held_images(_held_by(encoder, mode, precision, HELD[0]), encoder)
+    held = [_held_by(encoder, mode, precision, images) for images in counted]
     few, many = IMAGES
     image = max(seconds[1] - seconds[0], 0.1 * seconds[1]) / (many - few)
-    each = CAUTION * max(held[1] - held[0], 0) / (HELD[1] - HELD[0])
+    each = CAUTION * max(held[1] - held[0], 0) / (counted[1] - counted[0])
     return Probe(
         start=max(0.0, seconds[1] - image * many),
         image=image,
-        fixed=max(0.0, held[0] - each * HELD[0]),
+        fixed=max(0.0, held[0] - each * counted[0]),
         each=each,
         parameters=sum(value.numel() for value in encoder.theta0.values()),
         weights=sum(value.numel() * value.element_size() for value in encoder.theta0.values()),
         image_size=encoder.image_size,
     )
+
+
+def _held_images(held: int, encoder: "Encoder") -> tuple[int, int]:
+    """Return the batches whose memory is counted: closer ones where the larger might not fit.
+
+    Not smaller ones: with few images the weights' gradients are the peak, which hides the slope.
+    """
+    there = memory_there(next(iter(encoder.theta0.values())).device.type)
+    return HELD if there is None or 4 * held < there else SHORT
 
 
 def _step(encoder: "Encoder", mode: str, precision: str, images: int) -> None:

@@ -1,7 +1,6 @@
 """A Streamlit server in a process of its own, and Chromium pages that record their errors."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import find_chromium
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM_FLAGS = [
@@ -63,8 +64,10 @@ def server(tmp_path_factory) -> Iterator[Callable[..., str]]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator:
     """One Chromium for the whole session."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    executable = find_chromium()
     if executable is None:
+        if os.environ.get("TAUSCOPE_REQUIRE_BROWSER") == "1":
+            pytest.fail("no Chromium found, but TAUSCOPE_REQUIRE_BROWSER=1 asks for one")
         pytest.skip("Chromium is not installed")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:

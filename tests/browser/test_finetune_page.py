@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.encoders import load_encoder
+from engine.evaluate import linearized_accuracy
 from engine.jobs import Jobs
+from engine.responses import responses
 from engine.store import Store
+from engine.tasks import load_split, load_task
 from tests.browser import conftest
 from tests.made_jobs import make_job
 from tests.tiny_world import make_encoder
@@ -92,6 +96,14 @@ def shown_step(page) -> int:
     return int(before.rpartition(" ")[2].replace(",", "")) if found else -1
 
 
+def merged_accuracy(world: Store, entry, alpha: float) -> float:
+    """Accuracy of f_lin at theta_0 + alpha tau on the page's sample, by the engine alone."""
+    encoder, task = load_encoder("miniature", world), load_task(entry.meta["task"])
+    split = load_split(task, "test", encoder.image_size, world, 500)
+    reading = responses(encoder, task, split, {task.name: world.get(entry)})
+    return linearized_accuracy(reading, {task.name: alpha})
+
+
 def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jobs, tmp_path):
     with open_page() as page:
         with serving(world, tmp_path / "first.txt") as address:
@@ -121,7 +133,9 @@ def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jo
             # the mouse alone leads to Merge, and there it is
             page.get_by_role("link", name="Merge", exact=True).first.click()
             page.get_by_test_id("range-handwriting").wait_for(timeout=LIMIT)
-            assert page.get_by_test_id("value-handwriting").inner_text().strip()
+            shown = page.get_by_test_id("value-handwriting").inner_text().strip()
+            alpha = float(page.get_by_test_id("number-handwriting").input_value())
+            assert shown == f"{100 * merged_accuracy(world, entry, alpha):.1f}"
             assert [error for error in page.errors if "404" not in error] == []
 
 

@@ -239,7 +239,7 @@ def test_pinning_downloads_and_the_merged_weights(page, address, engine, downloa
         torch.testing.assert_close(tensors[f"tau.visual.{name}"].double(), value, atol=1e-6, rtol=0)
 
 
-def test_the_figure_gives_csv_json_and_svg(page, address, downloaded):
+def test_the_figure_gives_csv_json_and_svg(page, address, downloaded, settled):
     open_merge(page, address)
     block = page.locator(".st-key-merge_figure_download")
     block.get_by_role("button", name="Download").click()
@@ -251,6 +251,17 @@ def test_the_figure_gives_csv_json_and_svg(page, address, downloaded):
     file = downloaded(page, page.get_by_role("button", name="CSV", exact=True).last)
     assert file.suggested_filename.endswith(".csv")
     assert len(Path(file.path()).read_text().splitlines()) == 1 + len(TASKS) + 1 + 3
+    page.get_by_role("radio", name="SVG").or_(page.get_by_role("button", name="SVG")).click()
+    page.keyboard.press("Escape")
+    settled(page, LIMIT)
+    figure = page.locator(".st-key-merge_figure .js-plotly-plot").first
+    figure.hover()
+    with page.expect_download(timeout=LIMIT) as caught:
+        figure.locator("[data-title^=Download]").click()
+    assert caught.value.suggested_filename.endswith(".svg")
+    drawn = Path(caught.value.path()).read_text()
+    assert drawn.lstrip().startswith("<svg")
+    assert all(load_task(task).title in drawn for task in TASKS)
 
 
 def test_no_errors_in_the_console(page, address):

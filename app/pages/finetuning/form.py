@@ -1,5 +1,7 @@
 """The form of the Fine-tune page: what to launch, what it costs, the button."""
 
+import shlex
+
 import streamlit as st
 
 from app import state, widgets
@@ -143,6 +145,13 @@ def choose_how(fields: dict) -> dict:
             found["accumulate"] = number(
                 "accumulate", "Pieces a batch", "Saves memory; changes rounding.", min_value=1
             )
+            found["checkpointing"] = st.toggle(
+                "Checkpointing",
+                key=field("checkpointing"),
+                help="Computes each block again on the way back instead of keeping its inside: "
+                "less memory, more time. For transformers.",
+                persist_state="session",
+            )
             found["checkpoint_every"] = number(
                 "checkpoint_every", "Steps between working states", "At most lost.", min_value=1
             )
@@ -153,7 +162,28 @@ def choose_how(fields: dict) -> dict:
             found["gpus"] = st.number_input(
                 "GPUs a job", min_value=1, key=field("gpus"), persist_state="session"
             )
-    return found
+    return found | {"kept": keep_words()}
+
+
+def keep_words() -> list[str]:
+    """Show the words of a copied job that no field stands for, with a way to leave them out."""
+    kept = st.session_state.get(field("kept")) or []
+    if kept:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(f"Also, as the job this was copied from: `{shlex.join(kept)}`")
+            st.button(
+                "Leave out",
+                key="finetune_kept_out",
+                type="tertiary",
+                icon=":material/close:",
+                on_click=leave_out,
+            )
+    return kept
+
+
+def leave_out() -> None:
+    """Forget the words of a copied job that no field stands for."""
+    st.session_state[field("kept")] = []
 
 
 def start(name: str, value) -> None:

@@ -45,7 +45,8 @@ def _finetune(verbs) -> None:
         "nonlinear: minimises the cross-entropy of f(x; theta_0 + tau) over tau, tau_t of Eq. 1."
         "\nlinear: the same of f_lin(x; theta_0 + tau) = f(x; theta_0) + tau . grad f(x; theta_0),"
         "\nthe first-order expansion of Eq. 2 trained by itself, Eq. 3."
-        "\nStopped, it resumes where it was; a task already done with the same recipe is skipped.",
+        "\nStopped, it resumes where it was; a task already done with the same recipe is skipped."
+        "\nWhat memory or disk cannot hold is refused before it begins, with what would fit.",
         "finetune --mode linear --tasks handwriting signs",
     )
     options.encoder(verb)
@@ -57,6 +58,13 @@ def _finetune(verbs) -> None:
     verb.add_argument("--warmup", type=int, metavar="N", help="steps of linear warm-up")
     verb.add_argument("--weight-decay", type=finite, metavar="W")
     verb.add_argument("--seed", type=int, metavar="N")
+    verb.add_argument(
+        "--modes",
+        nargs="+",
+        choices=("nonlinear", "linear"),
+        help="with --background: a job for each task, mode and seed",
+    )
+    verb.add_argument("--seeds", nargs="+", type=int, metavar="N", help="the same")
     verb.add_argument(
         "--checkpoint-every", type=positive, metavar="N", help="steps between working states"
     )
@@ -83,7 +91,16 @@ def _finetune(verbs) -> None:
         action="store_true",
         help="store tau as float16: the rounded tau then is the checkpoint, and is measured",
     )
-    verb.add_argument("--force", action="store_true", help="train again what is in the store")
+    verb.add_argument(
+        "--force",
+        action="store_true",
+        help="train again what is in the store, and try what is estimated not to fit",
+    )
+    verb.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing: say steps, time, memory and disk, as they are estimated here",
+    )
     verb.add_argument(
         "--processes",
         type=positive,
