@@ -35,8 +35,10 @@ def read_options(args: argparse.Namespace) -> dict[str, float]:
     if args.convention != "sum":
         raise UsageError(f"--convention mean does not go with --method {args.method}; leave it out")
     usual = {name: option.usual for name, option in METHODS[args.method].options.items()}
+    # whole numbers are typed as such, for keys; what is not whole is refused by ``prepare``
     given = {
-        name: type(usual[name])(value) if name in usual else value for name, value in args.option
+        name: int(value) if isinstance(usual.get(name), int) and value == int(value) else value
+        for name, value in args.option
     }
     return {**usual, **given}
 

@@ -74,7 +74,7 @@ def _set(method: str, name: str, option) -> float:
         format="%d" if kind is int else "%.4g",
         key=key,
         width=150,
-        help=f"{option.does.capitalize()}; from {option.low:g} to {option.high:g}.",
+        help=f"{option.does[:1].upper()}{option.does[1:]}; from {option.low:g} to {option.high:g}.",
         persist_state="session",
     )
 
