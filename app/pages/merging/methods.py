@@ -39,10 +39,11 @@ def set_options(method: str) -> dict[str, float]:
         method: One of ``directions.methods()``.
 
     Returns:
-        By name; empty where it has none.
+        By name; empty where it has none, and without those that do nothing as they stand.
     """
     options = directions.methods()[method].options
-    return {name: _set(method, name, option) for name, option in options.items()}
+    values = {name: _set(method, name, option) for name, option in options.items()}
+    return directions.said(method, values)
 
 
 def explain(method: str) -> None:
