@@ -23,7 +23,7 @@ def ties(
     Args:
         taus: Task vectors by task; not changed.
         density: Share kept, in (0, 1].
-        average: 0 for the sum; 1 for the average, which is the paper's.
+        average: 0 for the sum, 1 for the average.
         drop: p of DARE, in [0, 1); 0 for TIES alone.
         seed: Of what is dropped.
 
@@ -31,8 +31,8 @@ def ties(
         The direction, in the precision of the task vectors.
 
     Source:
-        Yadav et al. (2023), "TIES-Merging", arXiv:2306.01708, Sec. 3, Algorithm 1; DARE before
-        it: Yu et al. (2023), arXiv:2311.03099, Sec. 3.
+        Yadav et al. (2023), "TIES-Merging", arXiv:2306.01708, Sec. 3, Algorithm 1, whose
+        last step averages. DARE before it: Yu et al. (2023), arXiv:2311.03099.
     """
     names = list(next(iter(taus.values())))
     thinned = _dropped(taus, drop, seed) if drop else taus

@@ -143,7 +143,7 @@ def explained(methods: Sequence[str]) -> str:
     for name in methods:
         lines.append(f"  {name}: {ABOUT[name].does}")
         lines += [
-            f"    {key}={option.usual:g}: {option.does}; {option.low:g} to {option.high:g}"
+            f"    {key}={option.usual:g}: {option.does}; {option.low:.12g} to {option.high:.12g}"
             for key, option in ABOUT[name].options.items()
         ]
     return "\n".join(lines)
