@@ -394,6 +394,20 @@ def test_a_released_slider_moves_the_address_and_the_cosines(here):
     assert "cos(τₜ, τₜ′), τₜ after 4 epochs" in charts(page)
 
 
+def test_what_the_paper_reports_stands_apart(here):
+    page = open_page(v="early")
+    assert "What the paper reports" in [item.label for item in page.expander]
+    shown = [frame.value for frame in page.dataframe][-3:]
+    assert list(shown[0].set_index("").loc["GTSRB"]) == ["68.1", "9.1"]
+    assert shown[1].set_index("").loc["converged", "merged, %"] == "72.56"
+    assert shown[2].set_index("").loc["30 rounds", "iterative, %"] == "90.45"
+    said = " ".join(item.value for item in page.caption)
+    assert "Theirs, not measured here. On Task Vectors and Gradients, arXiv:2508.16082" in said
+    # nothing of theirs is drawn
+    drawn = " ".join(chart.proto.spec for chart in page.get("plotly_chart"))
+    assert "72.56" not in drawn
+
+
 def test_merging_early_stands_beside_the_last_merge(here):
     page = open_page(v="early", y="absolute", r="linear")
     rows = compute.early_rows(answer(), "linear", at_mean=True)

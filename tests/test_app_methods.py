@@ -157,6 +157,10 @@ def test_an_option_changes_the_direction(here, encoder):
     page.number_input(key=f"{state.MERGE_OPTION}ties_density").set_value(0.75).run()
     page = settle(page)
     assert page.query_params[state.QUERY_OPTIONS] == "density:0.75"
+    page.number_input(key=f"{state.MERGE_OPTION}ties_average").set_value(1).run()
+    assert settle(page).query_params[state.QUERY_OPTIONS] == "density:0.75,average:1"
+    page.number_input(key=f"{state.MERGE_OPTION}ties_average").set_value(0).run()
+    page = settle(page)
     assert not np.array_equal(before, planes(page, 0))
     task = load_task("letters")
     split = load_split(task, "test", encoder.image_size, here, 500)
@@ -238,6 +242,9 @@ def test_what_the_page_measured_the_command_line_recalls(here, capsys):
     assert main([*words, "--cache", str(here.home), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["method"], told["options"]) == ("ties", {"density": 0.2})
+    capsys.readouterr()
+    assert main([*words, "--option", "drop=0", "--cache", str(here.home), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == told
     assert told["alpha"] == kept.meta["record"]["alpha"]
     assert len(here.find("result", what="addition", mode="nonlinear")) == 1
 

@@ -74,6 +74,31 @@ def test_results_of_other_vectors_are_not_shown(here):
     here.delete(other)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"keep": 0.5},
+        {"control_task": "letters"},
+        {"limit": 100},
+        {"method": "ties", "options": {"density": 0.2}},
+    ],
+)
+def test_results_of_other_settings_do_not_take_the_cells(here, changed):
+    (entry,) = here.find("result", what="negation")
+    before = compute.kept("miniature")
+    rows = {
+        task: {**row, "alpha": 0.95, "target": 0.0}
+        for task, row in entry.meta["record"]["tasks"].items()
+    }
+    record = {**entry.meta["record"], "tasks": rows, **changed}
+    other = here.put("result", {}, {**entry.meta, **changed, "key": "other", "record": record})
+    try:
+        assert here.find("result", what="negation")[0].digest == other.digest  # the newest
+        assert compute.kept("miniature") == before
+    finally:
+        here.delete(other)
+
+
 def test_what_lacks_becomes_one_job_a_reading(here, monkeypatch):
     asked = []
 

@@ -13,6 +13,7 @@ from app.compute import results as compute
 from app.figures import results as figures
 from engine.__main__ import main
 from engine.exhibits import EXHIBITS, filled
+from engine.exhibits.comparing import compared
 from engine.exhibits.exhibit import Cell, Column, Row, Table
 from engine.jobs import Jobs
 from engine.store import Store
@@ -304,6 +305,13 @@ def test_the_best_is_marked_among_what_is_comparable(name, better, values, best)
         if c["sides"][0]["best"]
     }
     assert marked == best
+
+
+def test_published_methods_stand_in_the_cells_of_the_nonlinear_reading():
+    one = make({"ties": {"nonlinear": 0.2, "linear": 0.1}}, "up", "merging")
+    items = compared(EXHIBITS["merging"], "ViT-B-32-quickgelu:openai", (one,))
+    data = result_tables.table([one], [compute.Side("e")], items, {}, state.READINGS, False)
+    assert [c["published"] for c in data["rows"][0]["cells"]] == ["72.2", ""]
 
 
 def test_units_and_jobs_are_put_into_words():

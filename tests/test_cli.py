@@ -13,13 +13,14 @@ import safetensors
 import torch
 from tiny_clip import CONFIG, tiny_weights
 
-from engine.__main__ import GROUPS, main
+from engine.__main__ import GROUPS, build_parser, main
 from engine.commands import finetuning, listing, measuring
 from engine.commands.choices import open_tasks
 from engine.commands.printing import table
 from engine.commands.stopping import stoppable
 from engine.encoders import load_encoder
 from engine.evaluate import evaluate_nonlinear
+from engine.merging import CONVENTIONS, METHODS
 from engine.store import Store
 from engine.tasks import load_split, miniature
 
@@ -145,6 +146,25 @@ def test_help_names_the_equation(verb, equation, capsys):
     assert "arXiv:2305.12827" in said
     assert f"python -m engine {verb}" in said
     assert "--json" in said
+
+
+@pytest.mark.parametrize("verb", ["addition", "negation", "merge", "export"])
+def test_help_explains_every_method_and_option(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    said = capsys.readouterr().out
+    offered = [name for name in METHODS if name not in CONVENTIONS or verb == "negation"]
+    (typed,) = [a.choices for a in parser_of(verb)._actions if "--method" in a.option_strings]
+    assert sorted(typed) == sorted(offered)
+    for name in offered:
+        assert f"{name}: {METHODS[name].does}" in said
+        for option, about in METHODS[name].options.items():
+            assert f"{option}={about.usual:g}: {about.does}; " in said
+
+
+def parser_of(verb: str):
+    (verbs,) = [action for action in build_parser()._actions if action.dest == "verb"]
+    return verbs.choices[verb]
 
 
 def test_every_verb_has_its_help_tested_and_its_function():
@@ -463,14 +483,15 @@ def test_addition_by_a_method_is_kept_beside_the_sum(ask, trained, tmp_path):
     common = ["--mode", "nonlinear", "--cache", trained, "--tasks", *TASKS]
     total = ask("addition", *common)
     ties = ask("addition", *common, "--method", "ties", "--option", "density=0.3")
-    assert (ties["method"], ties["options"]) == ("ties", {"density": 0.3})
+    usual = {"density": 0.2, "average": 0, "drop": 0.0, "seed": 0}
+    assert (ties["method"], ties["options"]) == ("ties", {**usual, "density": 0.3})
     assert ties["single"] == total["single"]
     assert ask("addition", *common)["method"] == "sum"
-    assert ask("addition", *common, "--method", "ties")["options"] == {"density": 0.2}
+    assert ask("addition", *common, "--method", "ties")["options"] == usual
     out = tmp_path / "ties.safetensors"
     words = ["merge", *common, "--method", "ties", "--option", "density=0.3", "--out", out]
     told = ask(*words, "--alpha", ties["alpha"])
-    assert (told["method"], told["options"]) == ("ties", {"density": 0.3})
+    assert (told["method"], told["options"]) == ("ties", {**usual, "density": 0.3})
     with safetensors.safe_open(out, "pt") as file:
         theta = {n.removeprefix("visual."): file.get_tensor(n) for n in file.keys()}
     store = Store(trained)
@@ -491,6 +512,8 @@ def test_addition_by_a_method_is_kept_beside_the_sum(ask, trained, tmp_path):
         (["addition", "--method", "ties", "--convention", "mean"], "does not go with --method"),
         (["addition", "--method", "ties", "--option", "gamma=1"], "TIES has no option 'gamma'"),
         (["addition", "--method", "dare", "--option", "drop=7"], "drop of DARE is 7; choose from"),
+        (["negation", "--method", "dare", "--option", "seed=0.5"], "seed of DARE is 0.5; give a"),
+        (["negation", "--option", "density=1"], "--option belongs to a merging method"),
         (
             ["merge", "--method", "tsv", "--alphas", "signs=1", "--out", "x.safetensors"],
             "tsv makes one direction: say how far with --alpha 1",

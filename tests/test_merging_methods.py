@@ -1,4 +1,4 @@
-"""Merging methods: hand-worked cases, slow twins written another way, and the laws they obey."""
+"""Merging methods: the laws they obey; test_merging_twins.py has their formulas."""
 
 import math
 
@@ -66,37 +66,6 @@ def test_a_direction_scales_with_its_task_vectors(method):
         torch.testing.assert_close(2 * one[name], other[name])
 
 
-def test_ties_by_hand():
-    # half of each is kept: (4, -3, 0, 0), (-2, -5, 0, 0); elected signs +, -, majority
-    taus = {"a": row(4.0, -3.0, 1.0, 0.5), "b": row(-2.0, -5.0, 0.1, 1.5)}
-    direction = merging.prepare(taus, "ties", density=0.5)["w"]
-    assert direction.tolist() == [4.0, -8.0, 0.0, 0.0]
-    mean = merging.METHODS["ties"].function(taus, density=0.5, aggregate="mean")["w"]
-    assert mean.tolist() == [4.0, -4.0, 0.0, 0.0]
-
-
-def test_ties_against_a_loop_over_entries():
-    taus, density = vectors(), 0.3
-    flat = np.array([
-        torch.cat([v.flatten() for v in tau.values()]).numpy() for tau in taus.values()
-    ])
-    kept = np.zeros_like(flat)
-    for t, values in enumerate(flat):
-        for place in sorted(range(len(values)), key=lambda i: -abs(values[i]))[
-            : int(density * len(values))
-        ]:
-            kept[t, place] = values[place]
-    signs = [math.copysign(1, s) if s else 0 for s in kept.sum(axis=0)]
-    majority = 1 if sum(signs) >= 0 else -1
-    expected = [
-        sum(v for v in column if v * (sign or majority) > 0)
-        for column, sign in zip(kept.T, signs, strict=True)
-    ]
-    direction = merging.prepare(taus, "ties", density=density)
-    found = torch.cat([v.flatten() for v in direction.values()]).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-14)
-
-
 def test_ties_with_everything_kept_and_one_task_is_the_task():
     taus = {"a": vectors()["task0"]}
     direction = merging.prepare(taus, "ties", density=1.0)
@@ -114,60 +83,6 @@ def test_dare_keeps_or_drops_and_is_right_on_average():
     assert not torch.equal(direction, merging.prepare(taus, "dare", drop=0.75, seed=4)["w"])
     nothing = merging.prepare(taus, "dare", drop=0.0)["w"]
     assert torch.equal(nothing, taus["a"]["w"])
-
-
-def test_breadcrumbs_by_hand():
-    # of ten entries one goes at the top (10) and two at the bottom (1, 2)
-    taus = {"a": row(10, -9, 8, 7, -6, 5, 4, 3, 2, 1), "b": row(*[0.0] * 10)}
-    direction = merging.prepare(taus, "breadcrumbs", density=0.7, gamma=0.1)["w"]
-    assert direction.tolist() == [0, -9, 8, 7, -6, 5, 4, 3, 0, 0]
-
-
-def test_consensus_by_hand():
-    # total (5, 3, -1); |tau_a| > 0.5 |tau_b| and the other way round
-    taus = {"a": row(3.0, 3.0, 1.0), "b": row(2.0, 0.0, -2.0)}
-    direction = merging.prepare(taus, "consensus", threshold=0.4, agree=2)["w"]
-    assert direction.tolist() == [5.0, 0.0, -1.0]
-    anyone = merging.prepare(taus, "consensus", threshold=0.4, agree=1)["w"]
-    assert anyone.tolist() == [5.0, 3.0, -1.0]
-
-
-def procrustes(matrix: np.ndarray) -> np.ndarray:
-    """The polar factor by Newton's iteration on a square or its pseudo-inverse: no SVD."""
-    X = matrix / np.linalg.norm(matrix, 2)
-    for _ in range(60):
-        X = 0.5 * (X + np.linalg.pinv(X).T)
-    return X
-
-
-def test_tsv_against_polar_factors_by_newton():
-    taus = vectors()
-    direction = merging.prepare(taus, "tsv")
-    for name in ("resblocks.0.w", "resblocks.1.w", "resblocks.2.w"):
-        parts = [tau[name].numpy() for tau in taus.values()]
-        k = min(parts[0].shape) // T
-        us, ss, vs = [], [], []
-        for part in parts:
-            # singular vectors from the eigenvectors of W^T W
-            values, V = np.linalg.eigh(part.T @ part)
-            for i in np.argsort(-values)[:k]:
-                s = math.sqrt(values[i])
-                us.append(part @ V[:, i] / s), ss.append(s), vs.append(V[:, i])
-        expected = procrustes(np.array(us).T) @ np.diag(ss) @ procrustes(np.array(vs).T).T
-        np.testing.assert_allclose(direction[name].numpy(), expected, atol=1e-8)
-    mean = sum(tau["b"] for tau in taus.values()) / T
-    torch.testing.assert_close(direction["b"], mean)
-
-
-def test_iso_c_has_one_singular_value_and_the_sums_directions():
-    taus = vectors()
-    direction = merging.prepare(taus, "iso-c")
-    total = sum(tau["resblocks.0.w"] for tau in taus.values())
-    size = torch.linalg.svdvals(total).mean()
-    values = torch.linalg.svdvals(direction["resblocks.0.w"])
-    torch.testing.assert_close(values, size.expand_as(values))
-    expected = float(size) * procrustes(total.numpy())
-    np.testing.assert_allclose(direction["resblocks.0.w"].numpy(), expected, atol=1e-9)
 
 
 def test_iso_cts_with_all_directions_common_is_iso_c():
@@ -213,6 +128,8 @@ def test_lines_counts_blocks_through_stages():
 
 def test_what_a_user_can_get_wrong_is_one_sentence():
     taus = vectors()
+    with pytest.raises(UsageError, match="average of TIES is 0.5; give a whole number"):
+        merging.prepare(taus, "ties", average=0.5)
     with pytest.raises(UsageError, match="TIES has no option 'gamma'; its options: density"):
         merging.prepare(taus, "ties", gamma=0.1)
     with pytest.raises(UsageError, match="density of TIES is 2; choose from 0 to 1"):

@@ -1,13 +1,19 @@
 """Task negation and addition along a prepared direction, against slow twins."""
 
+import json
+
 import pytest
 import torch
 
 from engine import merging
+from engine.__main__ import main
+from engine.encoders import load_encoder
 from engine.errors import UsageError
-from engine.evaluate import ALPHAS, addition, negation
+from engine.evaluate import ALPHAS, FARTHER, addition, negation
 from engine.finetune import Recipe, finetune
+from engine.tasks import load_split, load_task, miniature
 from tests.fake_encoder import fake_encoder, fake_split, other_task
+from tests.tiny_world import make_world
 
 NAMES = ("ab", "cd")
 ENCODER = fake_encoder()
@@ -138,3 +144,88 @@ def test_addition_along_a_direction_equals_a_plain_loop(taus):
     for name in NAMES:
         count = right("linear", direction, found["alpha"], TASKS[name], SPLITS["test"][name])
         assert found["merged"][name] == count / 40
+
+
+@pytest.mark.parametrize("mode", ["nonlinear", "posthoc", "linear"])
+@pytest.mark.parametrize(("method", "keep"), [("sum", 0.95), ("ties", 0.5), ("tsv", 0.8)])
+def test_negation_along_a_direction_equals_a_plain_loop(taus, mode, method, keep):
+    trained = taus["linear" if mode == "linear" else "nonlinear"]
+    m = merging.prepare(trained, method)
+    alphas = (0.0, 0.5, 1.0, 2.0)
+    found = run(taus, mode, direction=m, alphas=alphas, keep=keep)
+    validation, test = SPLITS["validation"], SPLITS["test"]
+    intact = right(mode, m, 0.0, CONTROL, validation["whole"])
+    tried = []
+    for alpha in alphas:
+        left = [right(mode, m, -alpha, TASKS[n], validation[n]) / 30 for n in NAMES]
+        kept = right(mode, m, -alpha, CONTROL, validation["whole"])
+        if kept >= keep * intact:
+            tried.append((sum(left) / 2, alpha, left, kept))
+    # equal means differ in their last bit, as do the sums of the same numbers in another order
+    _, alpha, left, kept = min(tried, key=lambda entry: (round(entry[0], 12), entry[1]))
+    control = right(mode, m, -alpha, CONTROL, test["whole"]) / 40
+    for name, on_validation in zip(NAMES, left, strict=True):
+        row = found["tasks"][name]
+        assert (row["alpha"], row["target_validation"]) == (alpha, on_validation)
+        assert (row["control_validation"], row["control"]) == (kept / 30, control)
+        assert row["target"] == right(mode, m, -alpha, TASKS[name], test[name]) / 40
+        assert [entry["alpha"] for entry in row["curve"]] == list(alphas)
+    assert found["control"] == pytest.approx(control)
+    assert found["target"] == pytest.approx(sum(r["target"] for r in found["tasks"].values()) / 2)
+
+
+def test_one_task_along_its_own_sum_is_negation(taus):
+    alone = {"ab": taus["linear"]["ab"]}
+    splits = SPLITS["validation"], SPLITS["test"]
+    plain = negation(ENCODER, "linear", TASKS, alone, CONTROL, *splits)
+    direction = merging.prepare(alone, "sum")
+    along = negation(ENCODER, "linear", TASKS, alone, CONTROL, *splits, direction=direction)
+    assert along["tasks"] == plain["tasks"]
+
+
+def test_progress_reaches_its_end(taus):
+    for more in ({}, {"direction": merging.prepare(taus["linear"], "mean")}):
+        told = []
+        run(taus, "linear", progress=lambda *step, told=told: told.append(step), **more)
+        assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(miniature.SIZES, "train", 300)
+        patch.setitem(miniature.SIZES, "test", 60)
+        yield make_world(tmp_path_factory.mktemp("world"), ("letters", "signs"))
+
+
+@pytest.mark.parametrize("mode", ["nonlinear", "linear"])
+def test_the_verb_negates_along_a_method_and_keeps_it_apart(world, mode, capsys):
+    names = ("letters", "signs")
+
+    def ask(*more: str) -> dict:
+        capsys.readouterr()
+        words = ["negation", "--mode", mode, "--tasks", *names, "--cache", str(world.home)]
+        assert main([*words, "--json", *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    single, along = ask(), ask("--method", "dare", "--option", "drop=0.25")
+    assert (along["method"], along["options"]) == ("dare", {"drop": 0.25, "seed": 0})
+    assert "method" not in single
+    assert len(along["tasks"]["signs"]["curve"]) == 41
+    assert ask("--method", "dare", "--option", "drop=0.25", "seed=0") == along
+    assert ask() == single
+    assert len(world.find("result", what="negation", mode=mode)) == 2
+    # by the engine's parts, from the store's own tensors
+    encoder = load_encoder("miniature", world)
+    trained = [world.one("checkpoint", "", task=name, mode=mode) for name in names]
+    taus = {e.meta["task"]: world.get(e) for e in trained}
+    direction = merging.prepare(taus, "dare", drop=0.25)
+    tasks, control = {name: load_task(name) for name in names}, load_task("objects")
+    splits = [
+        {n: load_split(t, kind, 32, world) for n, t in {**tasks, "objects": control}.items()}
+        for kind in ("validation", "test")
+    ]
+    again = negation(
+        encoder, mode, tasks, taus, control, *splits, direction=direction, alphas=FARTHER
+    )
+    assert again["tasks"] == along["tasks"]

@@ -25,6 +25,21 @@ def title(method: str) -> str:
     return methods()[method].title
 
 
+def said(method: str, options: Mapping[str, float]) -> dict[str, float]:
+    """Leave out hyper-parameters that do nothing at their value, as keys and addresses do.
+
+    Args:
+        method: One of :func:`methods`.
+        options: All its hyper-parameters.
+
+    Returns:
+        The others.
+    """
+    from engine.merging import asked_of
+
+    return asked_of(method, options)
+
+
 def direction(
     checkpoints: Mapping[str, Checkpoint], method: str, options: tuple[tuple[str, float], ...]
 ) -> dict:

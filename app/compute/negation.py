@@ -52,7 +52,9 @@ def kept(encoder: str) -> dict[str, dict[str, Forgotten]]:
         encoder: Its name.
 
     Returns:
-        By reading, then by task; only results of the vectors that are there now, the newest first.
+        By reading, then by task; only results of the vectors that are there now, the newest first,
+        by the verb's own settings: whole splits, the usual control and share of it, a task at a
+        time.
     """
     from engine.store import default_store
 
@@ -62,10 +64,20 @@ def kept(encoder: str) -> dict[str, dict[str, Forgotten]]:
     for entry in default_store().find("result", what="negation", encoder=encoder):
         record = entry.meta["record"]
         reading = record["mode"]
+        if not _is_usual(record):
+            continue
         for task in record["tasks"]:
-            if record["taus"][task] == now[reading].get(task) and record["limit"] is None:
+            if record["taus"][task] == now[reading].get(task):
                 found[reading].setdefault(task, _forgotten(record, task))
     return found
+
+
+def _is_usual(record: Mapping[str, Any]) -> bool:
+    """Return whether a result answers what the page asks, and not another question."""
+    from engine.evaluate import KEEP
+
+    asked = (record["limit"], record["keep"], record["control_task"], record.get("method"))
+    return asked == (None, KEEP, catalogue.task_names()[1], None)
 
 
 def tasks(encoder: str) -> list[str]:

@@ -76,6 +76,7 @@ def _made(record: Mapping[str, Any], each: Mapping[str, float] | None) -> Preset
 def _key(choice: Choice, what: str) -> str:
     """Name the question by all its answer depends on."""
     from engine.evaluate import FARTHER
+    from engine.merging import asked_of
     from engine.remembering import PROBE, question
 
     encoder = models.encoder(choice.encoder)
@@ -89,7 +90,7 @@ def _key(choice: Choice, what: str) -> str:
     if choice.method is not None:
         asked |= {
             "method": choice.method,
-            "options": dict(choice.options),
+            "options": asked_of(choice.method, dict(choice.options)),
             "alphas": list(FARTHER),
         }
     if what == "presets":

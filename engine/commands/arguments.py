@@ -2,11 +2,23 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 
 class OneSentenceParser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one sentence, with exit status 2."""
+    """An argument parser whose complaint is one sentence, with exit status 2.
+
+    Attributes:
+        more: Gives what help says at the end, made only when it is asked for.
+    """
+
+    more: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        """Return the help, with what is told at its end."""
+        text = super().format_help()
+        return text if self.more is None else f"{text}\n{self.more()}\n"
 
     def error(self, message: str) -> NoReturn:
         """Write the complaint without the usage block.

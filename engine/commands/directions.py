@@ -7,8 +7,9 @@ from torch import Tensor
 
 from engine.encoders import Encoder
 from engine.errors import UsageError
+from engine.evaluate import MERGED
 from engine.merging import METHODS, prepare
-from engine.remembering import remembered_direction, remembered_responses
+from engine.remembering import remembered_direction, remembered_responses, stand_in
 from engine.responses import Responses
 from engine.store import Entry, Store
 from engine.tasks import Split, Task
@@ -20,7 +21,7 @@ def read_options(args: argparse.Namespace) -> dict[str, float]:
     """Return a method's hyper-parameters, those not named at their usual values.
 
     Args:
-        args: With ``method``, ``option`` and ``convention``.
+        args: With ``method``, ``option`` and, where the verb has it, ``convention``.
 
     Returns:
         Values by name; empty without a method.
@@ -32,11 +33,13 @@ def read_options(args: argparse.Namespace) -> dict[str, float]:
         if args.option:
             raise UsageError("--option belongs to a merging method; name it with --method")
         return {}
-    if args.convention != "sum":
+    if getattr(args, "convention", "sum") != "sum":  # negation has none
         raise UsageError(f"--convention mean does not go with --method {args.method}; leave it out")
     usual = {name: option.usual for name, option in METHODS[args.method].options.items()}
+    # whole numbers are typed as such, for keys; what is not whole is refused by ``prepare``
     given = {
-        name: type(usual[name])(value) if name in usual else value for name, value in args.option
+        name: int(value) if isinstance(usual.get(name), int) and value == int(value) else value
+        for name, value in args.option
     }
     return {**usual, **given}
 
@@ -79,3 +82,26 @@ def responding(
     if direction is None:
         return remembered_responses(store, encoder, entries, taus, mode)
     return remembered_direction(store, encoder, entries, taus, mode, direction)
+
+
+def responding_alone(
+    store: Store,
+    encoder: Encoder,
+    entries: Mapping[str, Entry],
+    mode: str,
+    direction: Mapping[str, Tensor],
+) -> Respond:
+    """Make ``respond(task, split)`` for a merged direction without its task vectors.
+
+    Args:
+        store: Where responses are kept.
+        encoder: On the device to compute on.
+        entries: Checkpoints by name, of the task vectors it was made of.
+        mode: The reading.
+        direction: What a method made of them.
+
+    Returns:
+        ``respond``; kept by the direction's values.
+    """
+    alone = {MERGED: stand_in(entries, direction)}
+    return remembered_responses(store, encoder, alone, {MERGED: direction}, mode)

@@ -20,7 +20,7 @@ from engine.commands.printing import Outcome, megabytes, table
 from engine.encoders import load_encoder
 from engine.errors import MissingDataError, UsageError
 from engine.evaluate import MERGED
-from engine.merging import share
+from engine.merging import METHODS, asked_of, share
 from engine.merging.weights import merged_tensors
 from engine.provenance import provenance
 from engine.store import Entry, Store, default_store, write_bytes
@@ -206,7 +206,9 @@ def _asked(entry: Entry) -> tuple:
     convention = record.get("convention")
     asked = (meta.get("what"), meta.get("distance"), convention)
     # the sum and each method are different questions
-    asked += (record.get("method", convention), str(sorted((record.get("options") or {}).items())))
+    method, options = record.get("method", convention), record.get("options") or {}
+    options = asked_of(method, options) if method in METHODS else options
+    asked += (method, str(sorted(options.items())))
     asked += (*meta.get("controls", ()), *meta.get("asked", ()))
     return (*asked, *sorted(meta["taus"]))
 

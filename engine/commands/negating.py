@@ -10,10 +10,12 @@ from engine.commands.choices import (
     open_tasks,
     read_taus,
 )
+from engine.commands.directions import prepared, read_options, responding_alone
 from engine.commands.printing import Outcome, percent, table
 from engine.commands.stopping import counter
 from engine.encoders import Encoder
 from engine.errors import UsageError
+from engine.evaluate import ALPHAS, FARTHER
 from engine.evaluate import negation as run_negation
 from engine.exhibits.keys import negation_key
 from engine.remembering import PROBE, remembered_responses, tau_digests
@@ -37,11 +39,12 @@ def negation(args: argparse.Namespace) -> Outcome:
     .. math:: \min_\alpha acc_t[f(x; \theta_0 - \alpha \tau_t)] \quad
               \text{s.t. } acc_c[f(x; \theta_0 - \alpha \tau_t)] \ge 0.95\, acc_c[f(x; \theta_0)]
 
-    on validation for each task; everything is then measured once on test.
+    on validation for each task; everything is then measured once on test. With a merging method
+    its direction of all tasks stands in the place of tau_t, and their mean in that of acc_t.
 
     Args:
-        args: With ``encoder``, ``mode``, ``tasks``, ``seed``, ``control``, ``keep``, ``limit``,
-            ``force``, ``device``, ``threads`` and ``cache``.
+        args: With ``encoder``, ``mode``, ``tasks``, ``seed``, ``control``, ``keep``, ``method``,
+            ``option``, ``limit``, ``force``, ``device``, ``threads`` and ``cache``.
 
     Returns:
         The keys of ``ANSWER``, then what made them.
@@ -54,6 +57,7 @@ def negation(args: argparse.Namespace) -> Outcome:
     """
     if not 0 <= args.keep <= 1:
         raise UsageError(f"--keep is {args.keep:g}; choose a share from 0 to 1, as in 0.95")
+    options = read_options(args)
     store = open_store(args)
     tasks = {task.name: task for task in open_tasks(args.tasks)}
     control = load_task(args.control)
@@ -72,16 +76,23 @@ def negation(args: argparse.Namespace) -> Outcome:
 
     asked = {"mode": args.mode, "keep": args.keep, "limit": args.limit}
     everything = {**tasks, control.name: control}
+    along = {"method": args.method, "options": options} if args.method else {}
     key = negation_key(
-        encoder, entries, everything, lambda task, split: load(task, split, PROBE), **asked
+        encoder,
+        entries,
+        everything,
+        lambda task, split: load(task, split, PROBE),
+        **asked,
+        **along,
     )
     kept = store.find("result", what="negation", key=key)
     if kept and not args.force:
         return _answered(kept[0].meta["record"], list(tasks))
-    record = _measured(args, store, encoder, tasks, control, entries, load)
+    record = {**_measured(args, store, encoder, tasks, control, entries, load), **along}
     meta = {
         "what": "negation",
         **asked,
+        **along,
         "key": key,
         "encoder": encoder.name,
         "taus": record["taus"],
@@ -102,6 +113,11 @@ def _measured(
 ) -> dict:
     """Return the answer, measured now."""
     taus = read_taus(store, encoder, list(entries.values()))
+    direction = prepared(args, taus)
+    if direction is None:
+        respond = remembered_responses(store, encoder, entries, taus, args.mode)
+    else:
+        respond = responding_alone(store, encoder, entries, args.mode, direction)
     everything = {**tasks, control.name: control}
     record = run_negation(
         encoder,
@@ -111,8 +127,10 @@ def _measured(
         control,
         {name: load(task, "validation") for name, task in everything.items()},
         {name: load(task, "test") for name, task in everything.items()},
+        direction=direction,
+        alphas=FARTHER if args.method else ALPHAS,
         keep=args.keep,
-        respond=remembered_responses(store, encoder, entries, taus, args.mode),
+        respond=respond,
         progress=counter(f"negation {args.mode}", "settings"),
     )
     return {
@@ -149,9 +167,10 @@ def _answered(record: dict, names: list[str]) -> Outcome:
         "-",
     ))
     text = table(("task", "alpha", "zero-shot", "negated", "control", "n"), rows)
+    whose = f"{record['method']} of all tasks, one alpha" if "method" in record else "alpha a task"
     told = (
         f"{record['encoder']}, read {record['mode']}: control {record['control_task']} "
-        f"{percent(record['control_pretrained'])} % before; alpha a task chosen on validation so "
+        f"{percent(record['control_pretrained'])} % before; {whose} chosen on validation so "
         f"that {record['keep']:.0%} of it is kept; "
         f"{'test' if record['limit'] is None else 'first test images'}, exact"
     )

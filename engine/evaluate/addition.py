@@ -81,7 +81,7 @@ def addition(
         raise ValueError(f"got mode {mode!r} and {len(alphas)} alphas, expected one of {MODES}")
     names = tuple(taus)
     check_tasks(names, tasks=tasks, validation=validation, test=test)
-    report = _Report(2 * len(names) + len(alphas) + 2, progress)
+    report = Report(2 * len(names) + len(alphas) + 2, progress)
     vectors = dict(taus) if direction is None else {**taus, MERGED: direction}
 
     setting = shared_setting(names, convention)
@@ -306,7 +306,7 @@ def check_tasks(names: Sequence[str], **given: Mapping) -> None:
             raise UsageError(f"{what} lacks {', '.join(missing)}; give it for every task vector")
 
 
-class _Report:
+class Report:
     """Counts settings measured and tells the caller."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:

@@ -1,12 +1,13 @@
 """Task negation: subtract a task vector so that its task is forgotten and the control task kept."""
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from engine.errors import UsageError
-from engine.evaluate.addition import ALPHAS, Measure, measure_of
+from engine.evaluate.addition import ALPHAS, MERGED, Measure, Report, measure_of
 from engine.evaluate.measures import wilson_interval
 from engine.linearize import MODES
 from engine.provenance import provenance
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 KEEP = 0.95  # of the pre-trained model's accuracy on the control task
 
+# alpha, and right predictions by task
+_Entry = tuple[float, Mapping[str, int]]
+
 
 def negation(
     encoder: "Encoder",
@@ -28,6 +32,7 @@ def negation(
     validation: Mapping[str, "Split"],
     test: Mapping[str, "Split"],
     *,
+    direction: Mapping[str, Tensor] | None = None,
     alphas: Sequence[float] = ALPHAS,
     keep: float = KEEP,
     batch: int = 250,
@@ -42,6 +47,11 @@ def negation(
     for each task t by itself, both accuracies on validation, the lowest alpha among equals;
     everything is then measured once on test. For "posthoc" and "linear", f is f_lin.
 
+    With a direction :math:`m(\tau_1, .., \tau_T)` all tasks are forgotten at once, with one alpha:
+
+    .. math:: \hat\alpha = \arg\min_\alpha \frac{1}{T} \sum_t acc_t[f(x; \theta_0 - \alpha m)]
+              \quad \text{s.t. } acc_c[f(x; \theta_0 - \alpha m)] \ge 0.95\, acc_c[f(x; \theta_0)]
+
     Args:
         encoder: On the device to compute on.
         mode: In which the weights are read: "nonlinear", "posthoc" or "linear".
@@ -50,11 +60,13 @@ def negation(
         control: The control task.
         validation: Splits by task name, the control's too.
         test: Splits by task name, the control's too.
+        direction: What ``merging.prepare`` made of ``taus``: subtracted in their place.
         alphas: To choose from; 0 is always among them, so that some alpha keeps the control.
         keep: Share of the control accuracy that must be left.
         batch: Images a pass.
-        respond: Gives the responses of a split to ``taus``, for instance remembered ones; computed
-            here by default. Linearized readings only.
+        respond: Gives the responses of a split to ``taus``, or to the direction alone, named
+            ``MERGED``, for instance remembered ones; computed here by default. Linearized readings
+            only.
         progress: Called as (settings measured, settings).
 
     Returns:
@@ -62,7 +74,8 @@ def negation(
         over tasks, on test; "control_validation_pretrained"; "tasks": {task: {"alpha", "target",
         "control", "target_pretrained", "target_validation", "control_validation", "intervals",
         "curve": [{"alpha", "target_validation", "control_validation"}]}}; and what made them.
-        Accuracies are fractions.
+        Accuracies are fractions. Along a direction alpha and the control's figures are the same in
+        every task.
 
     Raises:
         UsageError: If the control is one of the tasks, or a split is missing.
@@ -70,26 +83,22 @@ def negation(
 
     Source:
         Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 3 ("Task negation"), Appendix A,
-        Table 2.
+        Table 2. Several tasks at once, by a merging method: ours.
     """
     if mode not in MODES:
         raise ValueError(f"got mode {mode!r}, expected one of {MODES}")
     names = tuple(taus)
     _check(names, control.name, tasks, validation, test)
-    grid = sorted({0.0, *map(float, alphas)})
     everything = {**tasks, control.name: control}
-    done, total = 0, len(names) * (len(grid) + 1)
+    # each edit: the vector that is subtracted, and the tasks it is to make forgotten
+    edits = [(name, (name,)) for name in names] if direction is None else [(MERGED, names)]
+    vectors = taus if direction is None else {MERGED: direction}
+    grid = sorted({0.0, *map(float, alphas)})
+    report = Report(len(edits) * (len(grid) + 1) + 2, progress)
 
     def measuring(splits: Mapping[str, "Split"]) -> Measure:
-        return measure_of(encoder, mode, everything, taus, splits, batch=batch, respond=respond)
-
-    def pair(measure: Measure, name: str, alpha: float) -> tuple[int, int]:
-        nonlocal done
-        right = measure({name: -alpha}, [name, control.name])
-        done += 1
-        if progress is not None:
-            progress(done, total)
-        return right[name], right[control.name]
+        given = everything, vectors, splits
+        return report.counting(measure_of(encoder, mode, *given, batch=batch, respond=respond))
 
     on_validation, on_test = measuring(validation), measuring(test)
     n_validation = {name: len(validation[name].labels) for name in everything}
@@ -97,25 +106,18 @@ def negation(
     intact = on_validation({}, [control.name])[control.name]
     zeroshot = on_test({}, list(everything))
     table = {}
-    for name in names:
-        curve = [(alpha, *pair(on_validation, name, alpha)) for alpha in grid]
-        alpha, target, kept = _chosen(curve, keep * intact)
-        measured = pair(on_test, name, alpha)
-        table[name] = {
-            "alpha": alpha,
-            "target_pretrained": zeroshot[name] / n[name],
-            **_tested(measured, (n[name], n[control.name])),
-            "target_validation": target / n_validation[name],
-            "control_validation": kept / n_validation[control.name],
-            "curve": [
-                {
-                    "alpha": alpha,
-                    "target_validation": right / n_validation[name],
-                    "control_validation": left / n_validation[control.name],
-                }
-                for alpha, right, left in curve
-            ],
-        }
+    for vector, targets in edits:
+        measured = [*targets, control.name]
+        curve = [(a, on_validation({vector: -a}, measured)) for a in grid]
+        chosen = _chosen(curve, targets, control.name, keep * intact, n_validation)
+        right = on_test({vector: -chosen[0]}, measured)
+        for name in targets:
+            table[name] = {
+                "target_pretrained": zeroshot[name] / n[name],
+                **_tested((right[name], right[control.name]), (n[name], n[control.name])),
+                **_point(chosen, name, control.name, n_validation),
+                "curve": [_point(entry, name, control.name, n_validation) for entry in curve],
+            }
     return {
         "encoder": encoder.name,
         "mode": mode,
@@ -139,10 +141,31 @@ def negation(
     }
 
 
-def _chosen(curve: Sequence[tuple[float, int, int]], least: float) -> tuple[float, int, int]:
-    """Return the entry (alpha, target, control) that forgets most and keeps the control."""
-    allowed = [entry for entry in curve if entry[2] >= least]
-    return min(allowed, key=lambda entry: (entry[1], entry[0]))
+def _chosen(
+    curve: Sequence[_Entry],
+    targets: Sequence[str],
+    control: str,
+    least: float,
+    n: Mapping[str, int],
+) -> _Entry:
+    """Return the entry that forgets most, by mean accuracy, and keeps the control."""
+    allowed = [entry for entry in curve if entry[1][control] >= least]
+
+    def left(entry: _Entry) -> tuple[Fraction, float]:  # exact, so that equals are equal
+        alpha, right = entry
+        return sum(Fraction(right[name], n[name]) for name in targets), alpha
+
+    return min(allowed, key=left)
+
+
+def _point(entry: _Entry, target: str, control: str, n: Mapping[str, int]) -> dict[str, float]:
+    """Return one setting's accuracies on validation."""
+    alpha, right = entry
+    return {
+        "alpha": alpha,
+        "target_validation": right[target] / n[target],
+        "control_validation": right[control] / n[control],
+    }
 
 
 def _tested(right: tuple[int, int], n: tuple[int, int]) -> dict:

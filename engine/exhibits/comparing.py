@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from engine.exhibits.exhibit import KEPT, NOTHING, Cell, Exhibit, Table
-from engine.exhibits.published import Published, published, published_name
+from engine.exhibits.published import Published, protocol, published, published_name
 
 if TYPE_CHECKING:
     from engine.exhibits.standing import Standing
 
 NEAREST = "ViT-B/32"  # what encoders stand beside that the papers do not have: its smallest
-PAPER = {"steps": 2000, "batch": 128, "rate": 1e-5}  # App. A
+# published of the merging methods is the non-linear reading alone, its mean over the tasks
+OURS = {("merging", "mean"): "nonlinear"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Compared:
     Attributes:
         exhibit: Its name.
         row: Key of the row.
-        column: Key of the column.
+        column: Key of our column.
         published: What was printed.
         cell: Ours; absent where there is none.
         why: Why they differ; "" if the protocol is the same.
@@ -60,16 +61,20 @@ def compared(
         have, beside those of ViT-B/32. Empty where nothing was published.
     """
     figures = _figures(exhibit.name, encoder)
-    cells = _cells(exhibit.name, tables)
-    why = _reason(figures[0].encoder, encoder, held) if figures else ""
+    cells = {
+        (row.name, column): cell
+        for table in tables[:1]
+        for row in table.rows
+        for column, cell in row.cells.items()
+    }
+    why = {f.source: _reason(f, encoder, held) for f in figures}
     return tuple(
         Compared(
             exhibit.name,
-            figure.row,
-            figure.column,
+            *_place(figure),
             figure,
-            cells.get((figure.row, figure.column), NOTHING),
-            why,
+            cells.get(_place(figure), NOTHING),
+            why[figure.source],
             _order(figure, figures, cells),
         )
         for figure in figures
@@ -86,22 +91,20 @@ def _figures(exhibit: str, encoder: str) -> tuple[Published, ...]:
     return found
 
 
-def _cells(exhibit: str, tables: tuple[Table, ...]) -> dict[tuple[str, str], Cell]:
-    """Return our cells by the published keys of row and column."""
-    if not tables:
-        return {}
-    if exhibit == "merging":  # published in the non-linear reading alone
-        return {(row.name, "mean"): row.cells["nonlinear"] for row in tables[0].rows}
-    return {
-        (row.name, column): cell for row in tables[0].rows for column, cell in row.cells.items()
-    }
+def _place(figure: Published) -> tuple[str, str]:
+    """Return our row and column of a published figure."""
+    return figure.row, OURS.get((figure.exhibit, figure.column), figure.column)
 
 
-def _reason(theirs: str, encoder: str, held: "Standing | None") -> str:
-    """Say in which ways the protocol is another one."""
-    parts = []
+def _reason(figure: Published, encoder: str, held: "Standing | None") -> str:
+    """Say in which ways the protocol is another one than that of a figure's source."""
+    parts, theirs = [], protocol(figure.source)
     if published_name(encoder) is None:
-        parts.append(f"{encoder} in the place of {theirs}")
+        parts.append(f"{encoder} in the place of {figure.encoder}")
+    if figure.family:
+        parts.append(f"their checkpoints, published as {figure.family}")
+    if "alphas" in theirs:
+        parts.append(f"alphas: {theirs['alphas']}")
     if held is None:
         return "; ".join([*parts, "not measured for this encoder"])
     sources = {task.source for task in held.tasks.values()}
@@ -109,23 +112,24 @@ def _reason(theirs: str, encoder: str, held: "Standing | None") -> str:
         parts.append(f"{len(held.tasks)} rendered tasks in the place of the paper's eight")
     elif {name.lower() for name in held.tasks} != _PAPERS_TASKS:
         parts.append(f"other tasks: {', '.join(held.tasks)}")
-    return "; ".join([*parts, *_recipes(held)])
+    return "; ".join([*parts, *_recipes(held, theirs.get("recipe") or {})])
 
 
 _PAPERS_TASKS = {"cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "sun397", "svhn"}
 
 
-def _recipes(held: "Standing") -> list[str]:
-    """Say how fine-tuning differed from the paper's."""
+def _recipes(held: "Standing", theirs: Mapping[str, float]) -> list[str]:
+    """Say how fine-tuning differed from the source's, where that gives its recipe."""
     said = []
     for mode in ("nonlinear", "linear"):
         first = next(iter(held.tasks))
         entry = held.entry(first, mode, held.seeds(mode)[0])
         recipe = {} if entry is None else entry.meta.get("recipe") or {}
-        if recipe.keys() >= PAPER.keys() and any(recipe[key] != PAPER[key] for key in PAPER):
+        if recipe.keys() >= theirs.keys() and any(recipe[key] != theirs[key] for key in theirs):
             said.append(
                 f"{mode}: {recipe['steps']:,} steps of batch {recipe['batch']} at rate "
-                f"{recipe['rate']:g}, not 2,000 of 128 at 1e-05"
+                f"{recipe['rate']:g}, not {theirs['steps']:,} of {theirs['batch']} at "
+                f"{theirs['rate']:g}"
             )
     return said
 
@@ -135,7 +139,7 @@ def _order(
 ) -> str:
     """Say which place a row takes among those of its column that are measured here."""
     rows = [other for other in figures if other.column == figure.column]
-    ours = {other.row: cells.get((other.row, other.column), NOTHING) for other in rows}
+    ours = {other.row: cells.get(_place(other), NOTHING) for other in rows}
     measured = [other for other in rows if ours[other.row].state == KEPT]
     if ours[figure.row].state != KEPT or len(measured) < 2:
         return ""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from engine.evaluate import FARTHER
+from engine.merging import asked_of
 from engine.remembering import question
 from engine.store import Entry
 from engine.tasks import Split, Task
@@ -42,7 +43,7 @@ def addition_key(
     """
     asked = {"mode": mode, "convention": convention, "limit": limit}
     if method is not None:
-        asked |= {"method": method, "options": dict(options or {}), "alphas": list(FARTHER)}
+        asked |= _along(method, options)
     if each:
         asked["each"] = True
     return question(encoder, entries, tasks, probe, **asked)
@@ -57,6 +58,8 @@ def negation_key(
     mode: str,
     keep: float,
     limit: int | None = None,
+    method: str | None = None,
+    options: Mapping[str, float] | None = None,
 ) -> str:
     """Name a run of the negation benchmark by all that its answer depends on.
 
@@ -68,9 +71,20 @@ def negation_key(
         mode: The reading.
         keep: Share of the control accuracy that must be left.
         limit: The most images a split; None for all.
+        method: A merging method, whose direction is subtracted; None for a task vector at a time.
+        options: All its hyper-parameters.
 
     Returns:
         sha256, 64 hex digits.
     """
     asked = {"what": "negation", "mode": mode, "keep": keep, "limit": limit}
+    if method is not None:
+        asked |= _along(method, options)
     return question(encoder, entries, tasks, probe, **asked)
+
+
+def _along(method: str, options: Mapping[str, float] | None) -> dict:
+    """Return what is asked of a merging method's direction."""
+    return {
+        "method": method, "options": asked_of(method, options or {}), "alphas": list(FARTHER),
+    }  # fmt: skip

@@ -17,12 +17,22 @@ Vectors = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Option:
-    """A hyper-parameter of a method: its usual value, what it may be, and what it does."""
+    """A hyper-parameter of a method.
 
-    usual: float | int | str
+    Attributes:
+        usual: Its usual value; a whole number where only whole numbers make sense.
+        low: The least it may be.
+        high: The most it may be.
+        does: What it does, a few words.
+        later: It came after answers were kept without it: ``asked_of`` leaves it out of their keys
+            at its usual value, at which it changes nothing.
+    """
+
+    usual: float | int
     low: float
     high: float
     does: str
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,14 @@ METHODS: dict[str, Method] = {
         "Keeps each task's largest entries and, entry by entry, those of the elected sign.",
         0.3,
         elementwise.ties,
-        {"density": Option(0.2, 0.0, 1.0, "share of each task vector that is kept")},
+        {
+            "density": Option(0.2, 0.0, 1.0, "share of each task vector that is kept"),
+            "average": Option(0, 0, 1, "1 averages the entries kept, 0 adds them", later=True),
+            "drop": Option(
+                0.0, 0.0, 0.99, "share dropped at random before, as by DARE", later=True
+            ),
+            "seed": Option(0, 0, 2**31 - 1, "of what is dropped", later=True),
+        },
     ),
     "dare": Method(
         "DARE",
@@ -94,7 +111,9 @@ METHODS: dict[str, Method] = {
         0.3,
         elementwise.consensus,
         {
-            "threshold": Option(0.4, 0.0, 2.0, "lambda: how large an entry is against the rest"),
+            "threshold": Option(
+                0.4, 0.0, 2.0, "lambda, one for all tasks: how large an entry is against the rest"
+            ),
             "agree": Option(2, 1, 64, "how many tasks must need an entry"),
         },
     ),
@@ -165,21 +184,50 @@ def prepare(taus: Vectors, method: str, **options: float) -> dict[str, Tensor]:
         raise ValueError(f"got {method!r} and {len(taus)} task vectors; methods: {list(METHODS)}")
     about = METHODS[method]
     for name, value in options.items():
-        if name not in about.options:
-            known = ", ".join(about.options) or "none"
-            raise UsageError(f"{about.title} has no option {name!r}; its options: {known}")
-        option = about.options[name]
-        if not option.low <= value <= option.high:
-            raise UsageError(
-                f"{name} of {about.title} is {value:g}; choose from {option.low:g} to "
-                f"{option.high:g}"
-            )
+        _check_option(about, name, value)
     first = next(iter(taus.values()))
     for task, tau in taus.items():
         check_same_parameters(f"task vector of {task}", tau, first)
         check_finite(f"task vector of {task}", tau)
     with torch.no_grad():
         return about.function({task: _single(tau) for task, tau in taus.items()}, **options)
+
+
+def asked_of(method: str, options: Mapping[str, float]) -> dict[str, float]:
+    """Give the hyper-parameters by which an answer of a method is kept.
+
+    Args:
+        method: One of ``METHODS``.
+        options: All its hyper-parameters.
+
+    Returns:
+        The same without those that came later and have their usual value, so that what was kept
+        before they were there is found.
+    """
+    about = METHODS[method].options
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in about or not about[name].later or value != about[name].usual
+    }
+
+
+def _check_option(about: Method, name: str, value: float) -> None:
+    """Refuse a hyper-parameter that a method does not have, or a value that it cannot take.
+
+    Raises:
+        UsageError: Naming what it can.
+    """
+    if name not in about.options:
+        known = ", ".join(about.options) or "none"
+        raise UsageError(f"{about.title} has no option {name!r}; its options: {known}")
+    option = about.options[name]
+    if not option.low <= value <= option.high:
+        raise UsageError(
+            f"{name} of {about.title} is {value:g}; choose from {option.low:g} to {option.high:g}"
+        )
+    if isinstance(option.usual, int) and value != int(value):
+        raise UsageError(f"{name} of {about.title} is {value:g}; give a whole number")
 
 
 def _single(tau: Mapping[str, Tensor]) -> dict[str, Tensor]:

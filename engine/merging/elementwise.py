@@ -1,5 +1,6 @@
 """Methods that keep or drop single entries of the task vectors: TIES, DARE, Breadcrumbs, masks."""
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -8,27 +9,34 @@ from torch import Tensor
 Vectors = Mapping[str, Mapping[str, Tensor]]
 
 
-def ties(taus: Vectors, *, density: float = 0.2, aggregate: str = "sum") -> dict[str, Tensor]:
+def ties(
+    taus: Vectors, *, density: float = 0.2, average: int = 0, drop: float = 0.0, seed: int = 0
+) -> dict[str, Tensor]:
     r"""Trim, elect signs, merge.
 
     Each task vector keeps the share ``density`` of its entries that is largest in magnitude over
     the whole model. Entry by entry the sign of the kept sum is elected (where it is 0, that of the
     majority of all nonzero elections), and the kept entries of that sign are summed, or averaged
-    over how many there are.
+    over how many there are. With ``drop``, entries are dropped at random and the rest rescaled
+    before all that, as by ``dare``.
 
     Args:
         taus: Task vectors by task; not changed.
         density: Share kept, in (0, 1].
-        aggregate: "sum" or "mean".
+        average: 0 for the sum, 1 for the average.
+        drop: p of DARE, in [0, 1); 0 for TIES alone.
+        seed: Of what is dropped.
 
     Returns:
         The direction, in the precision of the task vectors.
 
     Source:
-        Yadav et al. (2023), "TIES-Merging", arXiv:2306.01708, Sec. 3, Algorithm 1.
+        Yadav et al. (2023), "TIES-Merging", arXiv:2306.01708, Sec. 3, Algorithm 1, whose
+        last step averages. DARE before it: Yu et al. (2023), arXiv:2311.03099.
     """
     names = list(next(iter(taus.values())))
-    kept = {task: _trimmed(tau, density) for task, tau in taus.items()}
+    thinned = _dropped(taus, drop, seed) if drop else taus
+    kept = {task: _trimmed(tau, density) for task, tau in thinned.items()}
     sums = {name: sum(tau[name] for tau in kept.values()) for name in names}
     balance = sum(float(value.sign().double().sum()) for value in sums.values())
     majority = 1.0 if balance >= 0 else -1.0
@@ -38,7 +46,7 @@ def ties(taus: Vectors, *, density: float = 0.2, aggregate: str = "sum") -> dict
         sign = torch.where(sign == 0, torch.full_like(sign, majority), sign)
         agreeing = [torch.where(tau[name] * sign > 0, tau[name], 0) for tau in kept.values()]
         merged = sum(agreeing)
-        if aggregate == "mean":
+        if average:
             merged = merged / sum((part != 0).to(merged) for part in agreeing).clamp(min=1)
         direction[name] = merged
     return direction
@@ -60,15 +68,12 @@ def dare(taus: Vectors, *, drop: float = 0.5, seed: int = 0) -> dict[str, Tensor
     Source:
         Yu et al. (2023), "Language Models are Super Mario", arXiv:2311.03099, Eq. (1) to (3).
     """
-    generator = torch.Generator().manual_seed(seed)
-    direction: dict[str, Tensor] = {}
-    for task in sorted(taus):
-        for name in sorted(taus[task]):  # a file gives its names in any order
-            value = taus[task][name]
-            mask = torch.rand(value.shape, generator=generator) >= drop
-            part = value * mask.to(value.device) / (1 - drop)
-            direction[name] = direction[name] + part if name in direction else part
-    return {name: direction[name] for name in next(iter(taus.values()))}
+    parts = _dropped(taus, drop, seed)
+    # in the order of the masks, so that that of the tasks does not matter
+    return {
+        name: functools.reduce(torch.add, [parts[task][name] for task in sorted(parts)])
+        for name in next(iter(taus.values()))
+    }
 
 
 def breadcrumbs(taus: Vectors, *, density: float = 0.9, gamma: float = 0.01) -> dict[str, Tensor]:
@@ -111,7 +116,8 @@ def consensus(taus: Vectors, *, threshold: float = 0.4, agree: int = 2) -> dict[
 
     Args:
         taus: Task vectors by task; not changed.
-        threshold: lambda; 0.2 to 0.6 in the paper, one a task chosen on validation there.
+        threshold: lambda, one for all tasks; the paper chooses one a task of 0.2 to 0.6 on
+            validation, which a direction made of task vectors alone cannot.
         agree: k; 1 keeps what any task needs, 2 drops what only one does.
 
     Returns:
@@ -127,6 +133,19 @@ def consensus(taus: Vectors, *, threshold: float = 0.4, agree: int = 2) -> dict[
         votes = sum((part.abs() > threshold * (total - part).abs()).int() for part in parts)
         direction[name] = torch.where(votes >= agree, total, 0)
     return direction
+
+
+def _dropped(taus: Vectors, drop: float, seed: int) -> dict[str, dict[str, Tensor]]:
+    """Return task vectors with entries dropped at random and the rest rescaled."""
+    generator = torch.Generator().manual_seed(seed)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for task in sorted(taus):
+        parts[task] = {}
+        for name in sorted(taus[task]):  # a file gives its names in any order
+            value = taus[task][name]
+            mask = torch.rand(value.shape, generator=generator) >= drop
+            parts[task][name] = value * mask.to(value.device) / (1 - drop)
+    return parts
 
 
 def _trimmed(tau: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:

@@ -69,7 +69,8 @@ def iso_cts(taus: Vectors, *, common: float = 0.8) -> dict[str, Tensor]:
     Args:
         taus: Task vectors by task; not changed.
         common: Share of the r directions that are common, before rounding: n = round((r -
-            int(common r)) / T), c = r - n T.
+            int(common r)) / T), c = r - n T; n is at most floor(r / T), so that c is never
+            negative (the authors' code, which rounds alone, has no answer there).
 
     Returns:
         The direction, in the precision of the task vectors; the usual alpha is 1.5.
@@ -79,9 +80,9 @@ def iso_cts(taus: Vectors, *, common: float = 0.8) -> dict[str, Tensor]:
     """
 
     def merge(parts: Sequence[Tensor]) -> Tensor:
-        r = min(parts[0].shape)
-        n = round((r - int(common * r)) / len(parts))
-        c = r - n * len(parts)
+        r, T = min(parts[0].shape), len(parts)
+        n = min(round((r - int(common * r)) / T), r // T)
+        c = r - n * T
         U, S, V = torch.linalg.svd(sum(parts), full_matrices=False)
         pieces = [(U[:, :c], S[:c], V[:c])]
         for part in parts:

@@ -112,6 +112,7 @@ def choose_method() -> tuple[str | None, dict[str, float]]:
             for k, v in fits.items()
             if known[method].options[k].low <= v <= known[method].options[k].high
         }
+    options = directions.said(method, options)
     told = ", ".join(f"{name} {value:g}" for name, value in options.items())
     st.caption(f"{known[method].does} Options: {told or 'none'}; set them on Merge.")
     return method, options

@@ -5,6 +5,7 @@ import streamlit as st
 from app import state, widgets
 from app.compute import gradients as compute
 from app.compute import gradients_tables as tables
+from app.compute import published
 from app.compute.gradients import Answer
 from app.figures import gradients_merging as figures
 from app.figures import style
@@ -59,6 +60,7 @@ def show(answer: Answer) -> None:
         with right:
             by_task(answer, lines.get(mode, []), mode)
     iterated(answer, measure)
+    reported()
 
 
 def changes(lines: dict, measure: str) -> None:
@@ -172,6 +174,18 @@ def iterated(answer: Answer, measure: str) -> None:
         f"Exact, {compute.tested(answer)}. ATM: tune every task one epoch from the current θ, move "
         "θ by the mean τ, repeat. Joint: the mean loss of all tasks, the same regime and rate."
     )
+
+
+def reported() -> None:
+    """List what the paper reports: theirs, in no axis of ours."""
+    said, found = published.gradients()
+    with st.expander("What the paper reports", icon=":material/menu_book:"):
+        st.caption(f"Theirs, not measured here. {said}.")
+        for place, (column, (note, rows)) in enumerate(
+            zip(st.columns(len(found)), found, strict=True)
+        ):
+            column.caption(f"{note[:1].upper()}{note[1:]}.")
+            column.dataframe(rows, key=f"gradients_published_{place}", hide_index=True)
 
 
 def heading(answer: Answer, title: str) -> str:

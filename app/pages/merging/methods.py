@@ -39,10 +39,11 @@ def set_options(method: str) -> dict[str, float]:
         method: One of ``directions.methods()``.
 
     Returns:
-        By name; empty where it has none.
+        By name; empty where it has none, and without those that do nothing as they stand.
     """
     options = directions.methods()[method].options
-    return {name: _set(method, name, option) for name, option in options.items()}
+    values = {name: _set(method, name, option) for name, option in options.items()}
+    return directions.said(method, values)
 
 
 def explain(method: str) -> None:
@@ -74,7 +75,7 @@ def _set(method: str, name: str, option) -> float:
         format="%d" if kind is int else "%.4g",
         key=key,
         width=150,
-        help=f"{option.does.capitalize()}; from {option.low:g} to {option.high:g}.",
+        help=f"{option.does[:1].upper()}{option.does[1:]}; from {option.low:g} to {option.high:g}.",
         persist_state="session",
     )
 

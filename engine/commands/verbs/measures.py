@@ -63,13 +63,20 @@ def _negation(verbs) -> None:
         "run the task negation benchmark: forget a task, keep the control task",
         "for each task t the alpha in 0, 0.05 .. 1 that minimises, on validation,"
         "\nacc_t[f(x; theta_0 - alpha tau_t)] while the control task keeps 95 % of its accuracy;"
-        "\nf is f_lin of Eq. 3 for posthoc and linear. The answer is kept.",
+        "\nf is f_lin of Eq. 3 for posthoc and linear. The answer is kept. With --method all tasks"
+        "\nare forgotten at once: the one alpha in 0, 0.05 .. 2 that minimises the mean over t of"
+        "\nacc_t[f(x; theta_0 - alpha m(tau_1, .., tau_T))], m the method's direction.",
         "negation --mode linear --json",
     )
     options.encoder(verb)
     options.mode(verb)
     options.seed(verb)
     options.tasks(verb)
+    options.method(
+        verb,
+        (*options.CONVENTIONS, *options.METHODS),
+        "subtract along the direction that a method makes of all tasks, alpha up to 2",
+    )
     verb.add_argument(
         "--control", default="objects", metavar="T", help="task to keep (default: objects)"
     )

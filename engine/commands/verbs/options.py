@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Sequence
 
-from engine.commands.arguments import alpha_of_task, finite, positive
+from engine.commands.arguments import OneSentenceParser, alpha_of_task, finite, positive
 
 MODES = ("nonlinear", "posthoc", "linear")
+CONVENTIONS = ("sum", "mean")
+# named here, for the parser imports nothing heavy
 METHODS = ("ties", "dare", "breadcrumbs", "consensus", "tsv", "iso-c", "iso-cts", "lines")
 PAPER = "Equations: Task Arithmetic in the Tangent Space, arXiv:2305.12827."
 
@@ -106,13 +108,15 @@ def merging(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def method(verb: argparse.ArgumentParser) -> None:
-    """Add which merging method."""
+def method(
+    verb: OneSentenceParser,
+    methods: Sequence[str] = METHODS,
+    does: str = "merge by another method than the sum, alpha up to 2",
+) -> None:
+    """Add which merging method; what each takes is told when help is asked for."""
+    verb.more = lambda: explained(methods)
     verb.add_argument(
-        "--method",
-        choices=METHODS,
-        metavar="M",
-        help=f"merge by another method than the sum, alpha up to 2: {', '.join(METHODS)}",
+        "--method", choices=methods, metavar="M", help=f"{does}: {', '.join(methods)}"
     )
     verb.add_argument(
         "--option",
@@ -120,8 +124,29 @@ def method(verb: argparse.ArgumentParser) -> None:
         type=alpha_of_task,
         metavar="NAME=X",
         default=[],
-        help="hyper-parameters of the method, as in density=0.1",
+        help="hyper-parameters of the method, as in density=0.1; all are listed below",
     )
+
+
+def explained(methods: Sequence[str]) -> str:
+    """Say what merging methods do, and what their options mean.
+
+    Args:
+        methods: Names.
+
+    Returns:
+        Lines of text, from the engine's own table of methods.
+    """
+    from engine.merging import METHODS as ABOUT
+
+    lines = ["merging methods and their --option:"]
+    for name in methods:
+        lines.append(f"  {name}: {ABOUT[name].does}")
+        lines += [
+            f"    {key}={option.usual:g}: {option.does}; {option.low:.12g} to {option.high:.12g}"
+            for key, option in ABOUT[name].options.items()
+        ]
+    return "\n".join(lines)
 
 
 def alphas(verb: argparse.ArgumentParser) -> None:

@@ -34,6 +34,7 @@ class Published:
         note: What must be known to read it.
         family: Of checkpoints, where it has a name; figures of two families are not compared.
         title: Of the row, where ours has none.
+        source: Which file it is from, for ``protocol``.
     """
 
     exhibit: str
@@ -47,6 +48,7 @@ class Published:
     note: str = ""
     family: str = ""
     title: str = ""
+    source: str = ""
 
     def record(self) -> dict:
         """Return plain values."""
@@ -87,14 +89,32 @@ def published_name(encoder: str) -> str | None:
     return next((name for pattern, name in NAMES if pattern.match(architecture)), None)
 
 
+def protocol(source: str) -> dict:
+    """Return what a file says of how its figures were made.
+
+    Args:
+        source: Of a figure.
+
+    Returns:
+        "paper", "title", "protocol", "unit", and where they are known "recipe" (steps, batch and
+        rate of fine-tuning) and "alphas" (how they were set otherwise than here).
+    """
+    return {key: value for key, value in _files()[source].items() if key != "tables"}
+
+
+@functools.cache
+def _files() -> dict[str, dict]:
+    """Return the contents of all files by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+
 @functools.cache
 def _everything() -> tuple[Published, ...]:
     """Return all figures of all files."""
-    files = sorted(FOLDER.glob("*.json"))
-    return tuple(figure for path in files for figure in _figures(json.loads(path.read_text())))
+    return tuple(figure for name, file in _files().items() for figure in _figures(name, file))
 
 
-def _figures(file: dict) -> Iterator[Published]:
+def _figures(source: str, file: dict) -> Iterator[Published]:
     """Give the figures of one file."""
     for table in file["tables"]:
         for encoder, rows in table["figures"].items():
@@ -105,5 +125,5 @@ def _figures(file: dict) -> Iterator[Published]:
                             table["exhibit"], encoder, row, column, printed,
                             round(float(printed) / 100, 6), table["where"], file["paper"],
                             table.get("note", ""), file.get("family", ""),
-                            file.get("titles", {}).get(row, ""),
+                            file.get("titles", {}).get(row, ""), source,
                         )  # fmt: skip
