@@ -1,6 +1,7 @@
 """Gradients, paths and sections on encoders: against loops, dense twins and the miniature."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -236,6 +237,30 @@ def test_exactness_on_an_encoder(encoder, splits, mode):
         assert task["displacement"][-1] == pytest.approx(float(own.norm()), rel=1e-9)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_equalities_layer_by_layer_against_a_loop_over_weights(encoder, splits, mode):
+    objectives = objectives_of(encoder, splits, mode)
+    rates, steps = [1e-4, 1e-3], 3
+    found = exactness(objectives, rates=rates, steps=steps, iterations=2)
+    for name, task in found["tasks"].items():
+        objective = objectives[name]
+        for kind, rate, count in (("one_step", rates[0], 1), ("telescoping", rates[-1], steps)):
+            points = descend([objective], rate, count)
+            summed = sum(objective.gradient(theta) for theta in points[:-1])
+            rest = objective.layout.split(points[-1] - points[0] + rate * summed)
+            ends = [objective.layout.split(points[k]) for k in (0, -1)]
+            worst = {}
+            for weight, values in rest.items():
+                layer = next(x for x in task["layers"] if weight.startswith(x))
+                sizes = zip(*(end[weight].flatten().tolist() for end in ends), strict=True)
+                for value, pair in zip(values.flatten().tolist(), sizes, strict=True):
+                    ulps = abs(value) / math.ulp(max(map(abs, pair)))
+                    worst[layer] = max(worst.get(layer, 0.0), ulps)
+            told = {layer: part[f"{kind}_ulps"] for layer, part in task["layers"].items()}
+            assert told == pytest.approx(worst, rel=1e-6)
+            assert max(told.values()) == task[kind]["ulps"]
+
+
 @pytest.fixture(scope="module")
 def miniature():
     return load_encoder("miniature", default_store()).to("cpu", torch.float64)
@@ -253,6 +278,8 @@ def test_the_checks_on_the_miniature_in_float64(miniature, mode):
     assert max(found["merge"]["ulps"]) <= 16
     for task in found["tasks"].values():
         assert task["one_step"]["ulps"] <= 1
+        assert len(task["layers"]) > 3
+        assert all(layer["one_step_ulps"] <= 1 for layer in task["layers"].values())
         assert task["telescoping"]["relative"] < 1e-9
         assert task["slope_raw"] == pytest.approx(2, abs=0.1)
         assert task["slope_corrected"] == pytest.approx(3, abs=0.15)

@@ -30,6 +30,7 @@ def made(answer: Answer, what: str, **facts: Any) -> dict[str, Any]:
     )
 
 
+LAYER_ULPS = ("one_step_ulps", "telescoping_ulps")  # older answers lack them
 LINES = ("displacement", "raw", "corrected", "bound_posteriori", "bound_priori")
 
 
@@ -81,9 +82,24 @@ def layer_rows(answer: Answer, mode: str, task: str) -> Rows:
             **{name: part[name][place] for name in ("displacement", "raw", "corrected")},
             "slope_raw": part["slope_raw"],
             "slope_corrected": part["slope_corrected"],
+            **{name: part.get(name) for name in LAYER_ULPS},
         }
         for layer, part in answer.layers(found["tasks"][task])
         for place, rate in enumerate(found["rates"])
+    ]
+
+
+def layer_equality_rows(answer: Answer, mode: str, task: str) -> Rows:
+    """Return one row a layer: the equalities in ulps and the slopes; None where not measured."""
+    return [
+        {
+            "layer": layer,
+            "one step (ulps)": part.get("one_step_ulps"),
+            "telescoping (ulps)": part.get("telescoping_ulps"),
+            "slope, raw": part["slope_raw"],
+            "slope, corrected": part["slope_corrected"],
+        }
+        for layer, part in answer.layers(answer.part("exactness", mode)["tasks"][task])
     ]
 
 
