@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from engine import linearize
 from engine.encoders import load_encoder
 from engine.evaluate import nonlinear_scores
+from engine.finetune.adamw import Layout
 from engine.gradients import (
     Pieces,
     Reader,
@@ -22,6 +23,7 @@ from engine.gradients import (
     iterative,
     merged,
     objective_of,
+    off_the_full_step,
     one_step,
     rounds_of,
     trajectory,
@@ -30,9 +32,9 @@ from engine.gradients.bridge import rank_correlation, summary
 from engine.gradients.exactness import choose_rates
 from engine.gradients.expansion import descend, predicted_merge_error
 from engine.gradients.path import HALF_ABOVE, Compact, norm
-from engine.gradients.trajectory import shares
+from engine.gradients.trajectory import grams, shares
 from engine.store import default_store
-from engine.task_vectors import cosine
+from engine.task_vectors import cosine, cosine_matrix
 from engine.tasks import load_split, load_task
 from tests.fake_encoder import FakeTask, fake_encoder, fake_split
 
@@ -303,6 +305,28 @@ def test_one_step_in_single_precision_cannot_show_the_equality(miniature):
     assert single["relative"] > 1e-3  # the trap: the rounding of theta hides it
 
 
+def test_a_task_vector_of_the_miniature_has_cosine_one_with_itself():
+    store = default_store()
+    taus = {
+        mode: store.get(store.one("checkpoint", "", encoder="miniature", task="letters", mode=mode))
+        for mode in MODES
+    }
+    layout = Layout({name: value.float() for name, value in taus["linear"].items()})
+    vectors = [Compact(layout.join(tau)) for tau in taus.values()]
+    gram = sum(grams(vectors, layout).values())
+    for place, tau in enumerate(taus.values()):
+        row = torch.eye(2, dtype=torch.float64)[place]
+        assert cosine(tau, tau) == pytest.approx(1, abs=1e-12)
+        assert cosine(tau, {k: -3 * v.double() for k, v in tau.items()}) == pytest.approx(
+            -1, abs=1e-12
+        )
+        assert float(row @ gram @ row) == pytest.approx(norm(vectors[place].values) ** 2, rel=1e-12)
+    diagonal = cosine_matrix(taus).diagonal()
+    torch.testing.assert_close(diagonal.double(), torch.ones(2).double(), rtol=0, atol=1e-12)
+    told = gram / gram.diagonal().sqrt().outer(gram.diagonal().sqrt())
+    assert float(told[0, 1]) == pytest.approx(cosine(*taus.values()), abs=1e-12)
+
+
 @pytest.fixture(scope="module")
 def walked(encoder, splits):
     objectives = objectives_of(encoder, splits, "nonlinear")
@@ -346,6 +370,22 @@ def test_trajectory_against_vectors_themselves(walked):
         cosine(taus[0], taus[2]), abs=1e-6
     )
     assert found["cosine_gradients_tasks"][1][1] == pytest.approx(1, abs=1e-12)
+
+
+def test_an_epoch_of_minibatches_is_off_the_full_step_by_the_distance_of_the_vectors(walked):
+    objectives, regime, paths, joint = walked
+    layout = objectives["shapes"].layout
+    found = trajectory(paths, joint, layout, 1 / 3, [1])["tasks"]
+    for name, path in paths.items():
+        whole = regime.rate * regime.steps(24) * objectives[name].gradient(layout.theta0)
+        wanted = float((path.tau(1) + whole).norm() / whole.norm())
+        task = found[name]
+        length = regime.rate * regime.steps(24) * task["gradient"][0]
+        off = off_the_full_step(task["tau_norm"][1], task["cosine_descent"][0], length)
+        assert off == pytest.approx(wanted, rel=1e-4)
+        assert off > 1e-4  # not equality
+    assert off_the_full_step(1.0, 1.0, 0.0) is None
+    assert off_the_full_step(1.0, 1.0 + 1e-16, 1.0) == 0.0
 
 
 def test_the_projection_keeps_distances_as_far_as_a_plane_can(walked):

@@ -25,7 +25,9 @@ def made(answer: Answer, what: str, **facts: Any) -> dict[str, Any]:
         exact=record["exact"],
         **{key: record[key] for key in told},
         n={"train": record["images"], "test": record["n_test"], "val": record["n_validation"]},
-        measured_with={"versions": record["versions"], "commit": record["commit"]},
+        measured_with={
+            key: record[key] for key in ("versions", "commit", "parts") if key in record
+        },
         **facts,
     )
 
@@ -100,6 +102,26 @@ def layer_equality_rows(answer: Answer, mode: str, task: str) -> Rows:
             "slope, corrected": part["slope_corrected"],
         }
         for layer, part in answer.layers(answer.part("exactness", mode)["tasks"][task])
+    ]
+
+
+def minibatch_rows(answer: Answer, mode: str) -> Rows:
+    """Return, of an answer of SGD, what holds of its paths and how far the equality is off."""
+    from engine.gradients import off_the_full_step
+
+    found, record = answer.part("trajectory", mode), answer.record
+    step = record["rate"][mode] * record["steps_per_epoch"]
+    return [
+        {
+            "task": answer.title(task),
+            "τ⁽ᴷ⁾ + η Σ g of the steps, relative": part["telescoping"],
+            "τ⁽¹⁾ + ηB∇L, relative": off_the_full_step(
+                part["tau_norm"][1], part["cosine_descent"][0], step * part["gradient"][0]
+            ),
+            "cos(τ⁽¹⁾, −g₀)": part["cosine_descent"][0],
+            "cos(τ⁽ᴷ⁾, −g₀)": part["cosine_descent"][-1],
+        }
+        for task, part in answer.each(found)
     ]
 
 

@@ -35,6 +35,8 @@ def show(answer: Answer | None, regime: str, visitor: str) -> None:
             "above. An epoch of B equal minibatches gives −ηB∇L up to η², not equality.",
             icon=":material/info:",
         )
+        if regime == "sgd" and answer is not None and answer.record["trajectory"] is not None:
+            minibatches(answer)
     small_network(visitor)
 
 
@@ -149,6 +151,43 @@ def layers(answer: Answer, mode: str, task: str, rate: float) -> None:
         key="gradients_layers",
         alt="Error over displacement in each layer, raw and corrected",
     )
+    with st.expander("Equalities and slopes by layer"):
+        rows = tables.layer_equality_rows(answer, mode, task)
+        st.dataframe(
+            [{key: number(value) for key, value in row.items()} for row in rows],
+            key="gradients_layer_equalities",
+            hide_index=True,
+            height="content",
+        )
+        st.caption(
+            f"One step at η = {found['rates'][0]:.3g}, telescoping at {found['rates'][-1]:.3g}. "
+            "The bounds have no layers: β is the curvature in all weights at once."
+        )
+
+
+def minibatches(answer: Answer) -> None:
+    """Draw what holds of minibatch SGD, and how far it is from the full-batch step."""
+    mode = choice.mode(answer)
+    rows = tables.minibatch_rows(answer, mode)
+    st.dataframe(
+        [{key: number(value) for key, value in row.items()} for row in rows],
+        key="gradients_minibatches",
+        hide_index=True,
+        height="content",
+    )
+    steps, precision = answer.record["steps_per_epoch"], answer.record["precision"]
+    st.caption(
+        f"{compute.about(answer)}. τ is minus η times the sum of the gradients its steps took, to "
+        f"the rounding of {precision}; it is not −ηB∇L, the full gradient B = {steps} times, which "
+        "holds to first order in η: at a rate that trains well the rest is not small."
+    )
+    with st.container(horizontal=True):
+        widgets.downloads(
+            choice.file_name(answer, "minibatches", mode),
+            rows,
+            tables.made(answer, "tau of SGD against sums of gradients, by task", mode=mode),
+            key="gradients_minibatches_files",
+        )
 
 
 # --------------------------------------------------------------------------- the small network
