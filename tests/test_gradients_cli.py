@@ -167,6 +167,11 @@ def test_an_answer_of_each_regime_can_be_embedded_but_none_on_a_users_tasks(home
     chosen = choose_entries(store, ["miniature"], ["result"])
     found = {entry.meta["record"]["regime"] for entry in chosen}
     assert found == {"gd", "sgd", "adamw"}
+    part = keep_gradients(store, "p" * 64, {**records["gd"], "bridge": None})
+    digests = {entry.digest for entry in choose_entries(Store(home), ["miniature"], ["result"])}
+    store.delete(part)
+    # a part that is newer does not stand for the whole
+    assert {part.digest, *(entry.digest for entry in chosen)} <= digests
     foreign = {
         **records["gd"],
         "seed": 7,

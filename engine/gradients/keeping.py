@@ -59,7 +59,8 @@ def keep_gradients(store: Store, key: str, record: Mapping[str, Any]) -> Entry:
     """
     # what tells answers of one encoder apart, beside the key
     named = {name: record[name] for name in ("encoder", "encoder_digest", "regime", "seed")}
-    asked = [record["regime"], record["epochs"], record["seed"], len(record["tasks"])]
+    held = [name for name in SECTIONS if record[name] is not None]
+    asked = [record["regime"], record["epochs"], record["seed"], len(record["tasks"]), *held]
     return store.put(
         "result",
         {},
