@@ -334,6 +334,7 @@ def test_every_section_draws_what_is_kept(here, section, regime):
     assert in_address(page, "m") == regime
     if (section, regime) == ("exactness", "adamw"):
         assert "statement about full-batch gradient descent" in texts(page, "info")
+        assert "no sum of gradients" in texts(page, "info")  # B gradients are SGD's alone
     else:
         assert charts(page)
     for spec in charts(page).values():

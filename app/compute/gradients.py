@@ -95,9 +95,9 @@ def run_of(record: Mapping[str, Any]) -> str:
 
 
 def named(answer: Answer) -> str:
-    """Say in a line what was asked: tasks, epochs, rates, images, seed."""
+    """Say in a line what was asked: tasks, epochs, rates (non-linear / linear), images, seed."""
     record = answer.record
-    rates = " / ".join(dict.fromkeys(f"{rate:.3g}" for rate in record["rate"].values()))
+    rates = " / ".join(dict.fromkeys(f"{record['rate'][mode]:.3g}" for mode in answer.modes))
     images = _span(record["images"].values())
     words = f"{len(answer.tasks)} tasks, {record['epochs']} epochs, η = {rates}, {images} images"
     return f"{words}, seed {record['seed']}{_partly(record)}"
