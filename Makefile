@@ -36,8 +36,9 @@ format: $(VENV)/.develop-installed ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-figures: $(VENV)/.develop-installed ## fill the README's table from the command line's own results and take its screenshot
+figures: $(VENV)/.develop-installed ## the README's table and screenshot, and docs' figures, from the command line's own results
 	$(BIN)/python docs/make_figures_table.py
+	$(BIN)/python docs/make_gradient_figures.py
 	$(BIN)/python docs/make_screenshot.py
 
 clean: ## remove the environment and tool caches; cache/ stays

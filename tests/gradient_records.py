@@ -59,6 +59,7 @@ def _exactness(tasks) -> dict:
     one = {"rate": 0.02, "ulps": 0.5, "relative": 1e-16}
     one |= {"ulps_float32": 0.5, "relative_float32": 3e-4}
     slopes = {"slope_raw": 2.0, "slope_corrected": 3.0}
+    ulps = {"one_step_ulps": 0.5, "telescoping_ulps": 1.5}
     found = {
         task: {
             "gradient_norm": 1.0 + place,
@@ -71,7 +72,7 @@ def _exactness(tasks) -> dict:
             "bound_priori": [*(9 * value for value in raw[:-1]), None],
             **slopes,
             "fitted": list(RATES),
-            "layers": {layer: {**lines, **slopes} for layer in LAYERS},
+            "layers": {layer: {**lines, **slopes, **ulps} for layer in LAYERS},
         }
         for place, task in enumerate(tasks)
     }

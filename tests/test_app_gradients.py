@@ -140,9 +140,10 @@ def test_the_explorer_stands_at_the_last_epoch_where_nothing_is_asked():
 def test_an_answer_is_named_by_what_was_asked_alone():
     one = make_record()
     assert compute.run_of(one) == compute.run_of({**one, "seconds": 9.0, "commit": "another"})
-    others = [{"seed": 1}, {"epochs": 8}, {"tasks": ["signs"]}, {"bridge": None}]
+    others = [{"seed": 1}, {"epochs": 8}, {"tasks": ["signs"]}, {"n_test": {"signs": 9}}]
     named = {compute.run_of({**one, **change}) for change in others}
     assert len(named | {compute.run_of(one)}) == 5
+    assert compute.run_of({**one, "bridge": None}) == compute.run_of(one)  # the same, in parts
 
 
 def test_the_explorer_holds_what_was_measured_and_stands_where_validation_chose():
@@ -192,6 +193,24 @@ def test_errors_by_layer_are_relative_to_what_the_layer_moved():
         assert found[layer]["raw"] == pytest.approx(RATES[2])
         assert found[layer]["corrected"] == pytest.approx(RATES[2] ** 2)
     assert found["proj"] == {"raw": None, "corrected": None}
+
+
+def test_equalities_by_layer_are_told_where_they_were_measured():
+    record = make_record()
+    old = record["exactness"]["linear"]["tasks"]["signs"]["layers"]["proj"]
+    del old["one_step_ulps"], old["telescoping_ulps"]  # as in answers kept before
+    found = compute.Answer("x", record)
+    first, *_, last = gradients_tables.layer_equality_rows(found, "linear", "signs")
+    assert first == {
+        "layer": LAYERS[0],
+        "one step (ulps)": 0.5,
+        "telescoping (ulps)": 1.5,
+        "slope, raw": 2.0,
+        "slope, corrected": 3.0,
+    }
+    assert (last["layer"], last["one step (ulps)"], last["slope, raw"]) == ("proj", None, 2.0)
+    rows = gradients_tables.layer_rows(found, "linear", "signs")
+    assert [row["telescoping_ulps"] for row in rows[:: len(RATES)]] == [1.5, 1.5, None]
 
 
 def test_tasks_layers_and_modes_keep_their_order_through_the_store(here):
@@ -315,6 +334,7 @@ def test_every_section_draws_what_is_kept(here, section, regime):
     assert in_address(page, "m") == regime
     if (section, regime) == ("exactness", "adamw"):
         assert "statement about full-batch gradient descent" in texts(page, "info")
+        assert "no sum of gradients" in texts(page, "info")  # B gradients are SGD's alone
     else:
         assert charts(page)
     for spec in charts(page).values():
@@ -470,6 +490,58 @@ def test_a_section_that_was_not_asked_says_how_to_get_it(empty):
     keep_gradients(empty, "part", make_record(encoder_digest=digest, bridge=None))
     page = open_page(v="bridge")
     assert "python -m engine gradients --encoder miniature --regime gd" in texts(page, "info")
+
+
+def test_an_answer_without_a_section_leads_to_the_one_that_has_it(empty):
+    digest = load_encoder("miniature", empty).digest
+    whole = make_record("adamw", encoder_digest=digest)
+    part = make_record("adamw", encoder_digest=digest, seed=3, bridge=None)
+    keep_gradients(empty, "whole", whole)
+    keep_gradients(empty, "part", part)
+    page = open_page(v="bridge", m="adamw")
+    assert in_address(page, "u") == compute.run_of(whole)  # most sections first, not the newest
+    page = open_page(v="bridge", m="adamw", u=compute.run_of(part))
+    assert "Another has it: 3 tasks" in texts(page, "info")
+    page.button(key="gradients_other_answer").click().run()
+    assert not page.exception
+    assert in_address(page, "u") == compute.run_of(whole)
+    assert charts(page)
+
+
+def test_sections_asked_one_after_the_other_are_one_answer(empty):
+    digest = load_encoder("miniature", empty).digest
+    whole = make_record("adamw", encoder_digest=digest)
+    parts = ("trajectory", "merged", "early", "iterative")
+    later = {**whole, **dict.fromkeys(parts), "rate": {m: 0.02 + 1e-12 for m in whole["modes"]}}
+    keep_gradients(empty, "before", {**whole, "bridge": None, "commit": "old"})
+    keep_gradients(empty, "later", later)
+    (found,) = compute.kept("miniature")["adamw"]
+    assert found.record["bridge"] == whole["bridge"]
+    assert found.record["merged"] == whole["merged"]
+    assert [part["commit"] for part in found.record["parts"]] == ["test", "old"]
+    assert gradients_tables.made(found, "x")["measured_with"]["parts"] == found.record["parts"]
+    assert "without" not in compute.named(found)
+    assert compute.named(compute.Answer("x", later)).endswith(", bridge only")
+    without = compute.Answer("x", {**whole, "bridge": None})
+    assert compute.named(without).endswith(", without bridge")
+
+
+def test_sgd_shows_what_holds_of_it_and_how_far_the_equality_is_off(empty):
+    digest = load_encoder("miniature", empty).digest
+    record = make_record("sgd", encoder_digest=digest)
+    keep_gradients(empty, "sgd", record)
+    page = open_page(v="exactness", m="sgd", r="linear")
+    assert "not equality" in texts(page, "info")
+    (table,) = [frame.value for frame in page.dataframe if "τ⁽¹⁾ + ηB∇L, relative" in frame.value]
+    part = record["trajectory"]["linear"]["tasks"]["letters"]
+    step = record["rate"]["linear"] * record["steps_per_epoch"] * part["gradient"][0]
+    aside = part["tau_norm"][1] * math.sqrt(1 - part["cosine_descent"][0] ** 2)
+    along = part["tau_norm"][1] * part["cosine_descent"][0]
+    wanted = math.hypot(along - step, aside) / step
+    shown = table[table["task"] == "Letters"]["τ⁽¹⁾ + ηB∇L, relative"].item()
+    assert shown == f"{wanted:.3g}"
+    assert set(table["τ⁽ᴷ⁾ + η Σ g of the steps, relative"]) == {"1.00e-16"}
+    assert "gradients_minibatches" not in str(open_page(v="exactness", m="adamw"))
 
 
 # ---------------------------------------------------------------------------------------- jobs

@@ -12,7 +12,7 @@ from engine.__main__ import main
 from engine.commands import gradienting
 from engine.commands.exporting import choose_entries
 from engine.encoders import load_encoder
-from engine.gradients import keep_gradients, kept_gradients
+from engine.gradients import joined, keep_gradients, kept_gradients
 from engine.store import Store
 from engine.tasks import miniature
 from tests.conftest import ROOT
@@ -129,6 +129,29 @@ def test_what_is_kept_is_looked_up(ask, records, monkeypatch, home):
     assert kept_gradients(Store(home), "0" * 64) == []
 
 
+def test_what_was_asked_in_parts_is_one_answer_and_what_differs_is_not(records):
+    whole = records["gd"]
+    parts = ("trajectory", "merged", "early", "iterative")
+    old = {**whole, "commit": "old", "bridge": None}
+    new = {**whole, **dict.fromkeys(parts), "commit": "new"}
+    new["rate"] = {mode: rate * (1 + 1e-9) for mode, rate in whole["rate"].items()}
+    other = {**whole, "images": dict.fromkeys(TASKS, 17), **dict.fromkeys(parts)}
+    first, second = joined([other, new, old])
+    assert {name: first[name] for name in whole if name != "commit"} == {
+        name: (new if name == "rate" else whole)[name] for name in whole if name != "commit"
+    }
+    assert [(part["commit"], part["sections"]) for part in first["parts"]] == [
+        ("new", ["exactness", "bridge"]),
+        ("old", list(parts)),
+    ]
+    assert second["images"] == other["images"]  # fewer sections: after the older, fuller one
+    assert second["merged"] is None
+    assert "parts" not in new  # what is kept is not changed
+    far = {**old, "rate": {mode: rate * 1.01 for mode, rate in whole["rate"].items()}}
+    assert len(joined([new, far])) == 2
+    assert joined([]) == []
+
+
 def test_seeds_draw_other_images(ask, records):
     words = [*WORDS, "--regime", "gd", "--sections", "trajectory", "--modes", "linear"]
     first, _ = ask(*words)
@@ -144,6 +167,11 @@ def test_an_answer_of_each_regime_can_be_embedded_but_none_on_a_users_tasks(home
     chosen = choose_entries(store, ["miniature"], ["result"])
     found = {entry.meta["record"]["regime"] for entry in chosen}
     assert found == {"gd", "sgd", "adamw"}
+    part = keep_gradients(store, "p" * 64, {**records["gd"], "bridge": None})
+    digests = {entry.digest for entry in choose_entries(Store(home), ["miniature"], ["result"])}
+    store.delete(part)
+    # a part that is newer does not stand for the whole
+    assert {part.digest, *(entry.digest for entry in chosen)} <= digests
     foreign = {
         **records["gd"],
         "seed": 7,

@@ -1,6 +1,7 @@
 """Gradients, paths and sections on encoders: against loops, dense twins and the miniature."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from engine import linearize
 from engine.encoders import load_encoder
 from engine.evaluate import nonlinear_scores
+from engine.finetune.adamw import Layout
 from engine.gradients import (
     Pieces,
     Reader,
@@ -21,6 +23,7 @@ from engine.gradients import (
     iterative,
     merged,
     objective_of,
+    off_the_full_step,
     one_step,
     rounds_of,
     trajectory,
@@ -29,9 +32,9 @@ from engine.gradients.bridge import rank_correlation, summary
 from engine.gradients.exactness import choose_rates
 from engine.gradients.expansion import descend, predicted_merge_error
 from engine.gradients.path import HALF_ABOVE, Compact, norm
-from engine.gradients.trajectory import shares
+from engine.gradients.trajectory import grams, shares
 from engine.store import default_store
-from engine.task_vectors import cosine
+from engine.task_vectors import cosine, cosine_matrix
 from engine.tasks import load_split, load_task
 from tests.fake_encoder import FakeTask, fake_encoder, fake_split
 
@@ -236,6 +239,30 @@ def test_exactness_on_an_encoder(encoder, splits, mode):
         assert task["displacement"][-1] == pytest.approx(float(own.norm()), rel=1e-9)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_equalities_layer_by_layer_against_a_loop_over_weights(encoder, splits, mode):
+    objectives = objectives_of(encoder, splits, mode)
+    rates, steps = [1e-4, 1e-3], 3
+    found = exactness(objectives, rates=rates, steps=steps, iterations=2)
+    for name, task in found["tasks"].items():
+        objective = objectives[name]
+        for kind, rate, count in (("one_step", rates[0], 1), ("telescoping", rates[-1], steps)):
+            points = descend([objective], rate, count)
+            summed = sum(objective.gradient(theta) for theta in points[:-1])
+            rest = objective.layout.split(points[-1] - points[0] + rate * summed)
+            ends = [objective.layout.split(points[k]) for k in (0, -1)]
+            worst = {}
+            for weight, values in rest.items():
+                layer = next(x for x in task["layers"] if weight.startswith(x))
+                sizes = zip(*(end[weight].flatten().tolist() for end in ends), strict=True)
+                for value, pair in zip(values.flatten().tolist(), sizes, strict=True):
+                    ulps = abs(value) / math.ulp(max(map(abs, pair)))
+                    worst[layer] = max(worst.get(layer, 0.0), ulps)
+            told = {layer: part[f"{kind}_ulps"] for layer, part in task["layers"].items()}
+            assert told == pytest.approx(worst, rel=1e-6)
+            assert max(told.values()) == task[kind]["ulps"]
+
+
 @pytest.fixture(scope="module")
 def miniature():
     return load_encoder("miniature", default_store()).to("cpu", torch.float64)
@@ -253,6 +280,8 @@ def test_the_checks_on_the_miniature_in_float64(miniature, mode):
     assert max(found["merge"]["ulps"]) <= 16
     for task in found["tasks"].values():
         assert task["one_step"]["ulps"] <= 1
+        assert len(task["layers"]) > 3
+        assert all(layer["one_step_ulps"] <= 1 for layer in task["layers"].values())
         assert task["telescoping"]["relative"] < 1e-9
         assert task["slope_raw"] == pytest.approx(2, abs=0.1)
         assert task["slope_corrected"] == pytest.approx(3, abs=0.15)
@@ -274,6 +303,28 @@ def test_one_step_in_single_precision_cannot_show_the_equality(miniature):
     assert double["ulps"] <= 1
     assert double["relative"] < 1e-9
     assert single["relative"] > 1e-3  # the trap: the rounding of theta hides it
+
+
+def test_a_task_vector_of_the_miniature_has_cosine_one_with_itself():
+    store = default_store()
+    taus = {
+        mode: store.get(store.one("checkpoint", "", encoder="miniature", task="letters", mode=mode))
+        for mode in MODES
+    }
+    layout = Layout({name: value.float() for name, value in taus["linear"].items()})
+    vectors = [Compact(layout.join(tau)) for tau in taus.values()]
+    gram = sum(grams(vectors, layout).values())
+    for place, tau in enumerate(taus.values()):
+        row = torch.eye(2, dtype=torch.float64)[place]
+        assert cosine(tau, tau) == pytest.approx(1, abs=1e-12)
+        assert cosine(tau, {k: -3 * v.double() for k, v in tau.items()}) == pytest.approx(
+            -1, abs=1e-12
+        )
+        assert float(row @ gram @ row) == pytest.approx(norm(vectors[place].values) ** 2, rel=1e-12)
+    diagonal = cosine_matrix(taus).diagonal()
+    torch.testing.assert_close(diagonal.double(), torch.ones(2).double(), rtol=0, atol=1e-12)
+    told = gram / gram.diagonal().sqrt().outer(gram.diagonal().sqrt())
+    assert float(told[0, 1]) == pytest.approx(cosine(*taus.values()), abs=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +370,22 @@ def test_trajectory_against_vectors_themselves(walked):
         cosine(taus[0], taus[2]), abs=1e-6
     )
     assert found["cosine_gradients_tasks"][1][1] == pytest.approx(1, abs=1e-12)
+
+
+def test_an_epoch_of_minibatches_is_off_the_full_step_by_the_distance_of_the_vectors(walked):
+    objectives, regime, paths, joint = walked
+    layout = objectives["shapes"].layout
+    found = trajectory(paths, joint, layout, 1 / 3, [1])["tasks"]
+    for name, path in paths.items():
+        whole = regime.rate * regime.steps(24) * objectives[name].gradient(layout.theta0)
+        wanted = float((path.tau(1) + whole).norm() / whole.norm())
+        task = found[name]
+        length = regime.rate * regime.steps(24) * task["gradient"][0]
+        off = off_the_full_step(task["tau_norm"][1], task["cosine_descent"][0], length)
+        assert off == pytest.approx(wanted, rel=1e-4)
+        assert off > 1e-4  # not equality
+    assert off_the_full_step(1.0, 1.0, 0.0) is None
+    assert off_the_full_step(1.0, 1.0 + 1e-16, 1.0) == 0.0
 
 
 def test_the_projection_keeps_distances_as_far_as_a_plane_can(walked):

@@ -261,3 +261,24 @@ def test_the_readme_s_figures_are_those_of_the_embedded_results():
     known = script.rows_of([entry.meta["record"] for entry in results])
     assert len(rows) >= 3
     assert [row for row in rows if row not in known] == [], json.dumps(known, indent=1)
+
+
+def test_the_figures_on_gradients_are_drawn_from_the_embedded_records(tmp_path, monkeypatch):
+    script = load_script("make_gradient_figures")
+    monkeypatch.setattr(script, "DOCS", tmp_path)
+    script.main()
+
+    def written(path: Path) -> list[str]:
+        return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text("utf-8"))
+
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"gradients_{name}.svg" for name in ("bridge", "error", "merging", "shares")]
+    for name in names:
+        assert written(tmp_path / name) == written(ROOT / "docs" / name)
+        assert f"]({name})" in (ROOT / "docs" / "findings.md").read_text("utf-8")
+    labels = " ".join(written(tmp_path / "gradients_error.svg"))
+    record = script.holding(script.answers()["gd"], "exactness")
+    for mode in ("nonlinear", "linear"):
+        tasks = record["exactness"][mode]["tasks"].values()
+        slope = sum(task["slope_corrected"] for task in tasks) / len(tasks)
+        assert f"Hg: slope {slope:.2f}" in labels

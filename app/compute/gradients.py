@@ -10,7 +10,6 @@ from app.compute import models
 from app.compute.background import Work, board
 from app.state import GRADIENT_MODES, REGIMES
 
-SECTIONS = ("exactness", "trajectory", "merged", "early", "iterative", "bridge")
 METHODS = ("one-shot", "ATM", "joint")
 MEASURES = ("absolute", "normalized", "normalized_converged")
 
@@ -68,35 +67,52 @@ def kept(encoder: str) -> dict[str, list[Answer]]:
         encoder: Its name.
 
     Returns:
-        By regime, in their order: answers to different questions, the newest first; of equal
-        questions only the newest answer.
+        By regime, in their order: answers to different questions, those with most sections first,
+        then the newest; of one question each section's newest answer.
     """
-    from engine.gradients import kept_gradients
+    from engine.gradients import joined, kept_gradients
     from engine.store import default_store
 
     records = kept_gradients(default_store(), models.encoder(encoder).digest)
     found: dict[str, dict[str, Answer]] = {regime: {} for regime in REGIMES}
-    for record in records:
+    for record in joined(records):
         run = run_of(record)
         found[record["regime"]].setdefault(run, Answer(run, record))
     return {regime: list(answers.values()) for regime, answers in found.items()}
 
 
+def holding(answers: Sequence[Answer], section: str) -> Answer | None:
+    """Return the first answer that has a section, None without one."""
+    return next((answer for answer in answers if answer.record[section] is not None), None)
+
+
 def run_of(record: Mapping[str, Any]) -> str:
     """Name an answer by what was asked: eight hex digits, the same on every machine."""
     asked = {key: record[key] for key in ("regime", "tasks", "modes", "epochs", "seed", "batch")}
-    asked |= {key: record[key] for key in ("rate", "images", "precision")}
-    asked["sections"] = [section for section in SECTIONS if record[section] is not None]
+    asked |= {key: record[key] for key in ("images", "precision", "n_test", "n_validation")}
+    asked["rate"] = {mode: f"{rate:.5e}" for mode, rate in record["rate"].items()}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def named(answer: Answer) -> str:
-    """Say in a line what was asked: tasks, epochs, rates, images, seed."""
+    """Say in a line what was asked: tasks, epochs, rates (non-linear / linear), images, seed."""
     record = answer.record
-    rates = " / ".join(dict.fromkeys(f"{rate:.3g}" for rate in record["rate"].values()))
+    rates = " / ".join(dict.fromkeys(f"{record['rate'][mode]:.3g}" for mode in answer.modes))
     images = _span(record["images"].values())
     words = f"{len(answer.tasks)} tasks, {record['epochs']} epochs, η = {rates}, {images} images"
-    return f"{words}, seed {record['seed']}"
+    return f"{words}, seed {record['seed']}{_partly(record)}"
+
+
+def _partly(record: Mapping[str, Any]) -> str:
+    """Say which parts of a regime's answer were asked, where it is not all of them."""
+    there = [name for name in ("exactness", "trajectory", "merged", "iterative", "bridge")
+             if name != "exactness" or record["regime"] == "gd"]  # fmt: skip
+    held = [name for name in there if record[name] is not None]
+    if len(held) == len(there):
+        return ""
+    if 2 * len(held) < len(there):
+        return f", {' and '.join(held)} only"
+    return f", without {' and '.join(name for name in there if name not in held)}"
 
 
 def about(answer: Answer) -> str:

@@ -25,11 +25,14 @@ def made(answer: Answer, what: str, **facts: Any) -> dict[str, Any]:
         exact=record["exact"],
         **{key: record[key] for key in told},
         n={"train": record["images"], "test": record["n_test"], "val": record["n_validation"]},
-        measured_with={"versions": record["versions"], "commit": record["commit"]},
+        measured_with={
+            key: record[key] for key in ("versions", "commit", "parts") if key in record
+        },
         **facts,
     )
 
 
+LAYER_ULPS = ("one_step_ulps", "telescoping_ulps")  # older answers lack them
 LINES = ("displacement", "raw", "corrected", "bound_posteriori", "bound_priori")
 
 
@@ -81,9 +84,44 @@ def layer_rows(answer: Answer, mode: str, task: str) -> Rows:
             **{name: part[name][place] for name in ("displacement", "raw", "corrected")},
             "slope_raw": part["slope_raw"],
             "slope_corrected": part["slope_corrected"],
+            **{name: part.get(name) for name in LAYER_ULPS},
         }
         for layer, part in answer.layers(found["tasks"][task])
         for place, rate in enumerate(found["rates"])
+    ]
+
+
+def layer_equality_rows(answer: Answer, mode: str, task: str) -> Rows:
+    """Return one row a layer: the equalities in ulps and the slopes; None where not measured."""
+    return [
+        {
+            "layer": layer,
+            "one step (ulps)": part.get("one_step_ulps"),
+            "telescoping (ulps)": part.get("telescoping_ulps"),
+            "slope, raw": part["slope_raw"],
+            "slope, corrected": part["slope_corrected"],
+        }
+        for layer, part in answer.layers(answer.part("exactness", mode)["tasks"][task])
+    ]
+
+
+def minibatch_rows(answer: Answer, mode: str) -> Rows:
+    """Return, of an answer of SGD, what holds of its paths and how far the equality is off."""
+    from engine.gradients import off_the_full_step
+
+    found, record = answer.part("trajectory", mode), answer.record
+    step = record["rate"][mode] * record["steps_per_epoch"]
+    return [
+        {
+            "task": answer.title(task),
+            "τ⁽ᴷ⁾ + η Σ g of the steps, relative": part["telescoping"],
+            "τ⁽¹⁾ + ηB∇L, relative": off_the_full_step(
+                part["tau_norm"][1], part["cosine_descent"][0], step * part["gradient"][0]
+            ),
+            "cos(τ⁽¹⁾, −g₀)": part["cosine_descent"][0],
+            "cos(τ⁽ᴷ⁾, −g₀)": part["cosine_descent"][-1],
+        }
+        for task, part in answer.each(found)
     ]
 
 

@@ -7,6 +7,7 @@ from app.compute import gradients as compute
 from app.compute import jobs
 from app.pages.gradienting import bridge, choice, early, exactness, trajectory, work
 from app.widgets import choosing
+from app.widgets.rerunning import again
 
 EQUATION = (
     r"After one step of full-batch gradient descent a task vector is the gradient, $\tau_t = -\eta "
@@ -43,8 +44,14 @@ def remember(encoder: str, regime: str, answer: compute.Answer | None, section: 
 
 
 @st.fragment
-def panel(encoder: str, regime: str, answer: compute.Answer | None, visitor: str) -> None:
-    """Draw the section that is chosen."""
+def panel(
+    encoder: str,
+    regime: str,
+    answers: list[compute.Answer],
+    answer: compute.Answer | None,
+    visitor: str,
+) -> None:
+    """Draw the section that is chosen, of the answer that is chosen."""
     with widgets.engine_errors():
         section = choice.section()
         if section == "exactness":
@@ -55,17 +62,36 @@ def panel(encoder: str, regime: str, answer: compute.Answer | None, visitor: str
                 icon=":material/info:",
             )
         elif answer.record[PARTS[section]] is None:
-            st.info(
-                f"This answer was asked without this section. Measure it below, or with "
-                f"`python -m engine gradients --encoder {encoder} --regime {regime}`.",
-                icon=":material/info:",
-            )
+            lacking(encoder, regime, compute.holding(answers, PARTS[section]))
         else:
             SECTIONS[section](answer)
         remember(encoder, regime, answer, section)
         if st.session_state.get(state.GRADIENTS_TO_MAP) == "asked":
             st.session_state[state.GRADIENTS_TO_MAP] = "handed on"
             st.rerun()  # the whole app, which knows the other page
+
+
+def lacking(encoder: str, regime: str, other: compute.Answer | None) -> None:
+    """Say that the answer lacks the section, and offer the other answer that has it."""
+    how = f"`python -m engine gradients --encoder {encoder} --regime {regime}`"
+    if other is None:
+        st.info(
+            f"This answer was asked without this section. Measure it below, or with {how}.",
+            icon=":material/info:",
+        )
+        return
+    st.info(
+        f"This answer was asked without this section. Another has it: {compute.named(other)}.",
+        icon=":material/info:",
+    )
+    if st.button(
+        "Show that answer",
+        key="gradients_other_answer",
+        icon=":material/swap_horiz:",
+        on_click=st.session_state.__setitem__,
+        args=(state.GRADIENTS_RUN, other.run),
+    ):
+        again()
 
 
 st.title("Gradients")
@@ -84,5 +110,5 @@ with widgets.engine_errors():
     else:
         note = jobs.sentence(found.record["note"])
         st.caption(f"{choice.REGIMES[which]}: {compute.named(found)}. {note}")
-    panel(chosen, which, found, choosing.visitor())
+    panel(chosen, which, answers[which], found, choosing.visitor())
     work.form(chosen, which)

@@ -6,12 +6,12 @@ from engine.gradients.bridge import bridge
 from engine.gradients.checks import check
 from engine.gradients.exactness import exactness, one_step
 from engine.gradients.iterative import iterative, rounds_of
-from engine.gradients.keeping import gradients_key, keep_gradients, kept_gradients
+from engine.gradients.keeping import gradients_key, joined, keep_gradients, kept_gradients
 from engine.gradients.objective import MODES, Objective, objective_of
 from engine.gradients.path import Path, follow
 from engine.gradients.pieces import Pieces
 from engine.gradients.regimes import REGIMES, TITLES, Regime
-from engine.gradients.trajectory import trajectory
+from engine.gradients.trajectory import off_the_full_step, trajectory
 
 __all__ = [
     "MODES",
@@ -29,10 +29,12 @@ __all__ = [
     "follow",
     "gradients_key",
     "iterative",
+    "joined",
     "keep_gradients",
     "kept_gradients",
     "merged",
     "objective_of",
+    "off_the_full_step",
     "one_step",
     "rounds_of",
     "spectral_norm",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.gradients.bounds import NOTE, bound_posteriori, bound_priori, spectral_norm
-from engine.gradients.expansion import in_ulps, second_order, slope, ulp
+from engine.gradients.expansion import in_ulps, in_ulps_by_layer, second_order, slope, ulp
 from engine.gradients.objective import Objective
 from engine.gradients.path import follow, norm
 from engine.gradients.pieces import Pieces
@@ -58,7 +58,10 @@ def exactness(
         pieces: To go on from.
 
     Returns:
-        The section "exactness" of one mode, as docs/design.md says.
+        The section "exactness" of one mode, as docs/design.md says. Displacements, errors, slopes
+        and equalities are told layer by layer as well as in all. The bounds are not: beta is the
+        curvature of the loss in all parameters at once, and no layer has one of its own, since
+        its gradient changes with the others.
 
     Source:
         Zhou et al., On Task Vectors and Gradients (abstract); the second-order term is derived.
@@ -102,14 +105,22 @@ def one_step(objective: Objective, rate: float) -> dict[str, float]:
     Source:
         Zhou et al., On Task Vectors and Gradients (abstract): "exactly equivalent".
     """
-    gradient = objective.gradient(objective.theta0)
-    path = follow([objective], Regime("gd", rate), 1, measured=False)
-    rest = path.last + rate * gradient
-    theta = objective.theta0 + path.last
+    return _equality(objective, *_after_one_step(objective, rate))
+
+
+def _equality(objective: Objective, rest: Tensor, whole: Tensor, theta: Tensor) -> dict[str, float]:
+    """Return how far an equality is from holding, in ulps and relative to what is equal."""
     return {
         "ulps": in_ulps(rest, objective.theta0, theta),
-        "relative": norm(rest) / norm(rate * gradient),
+        "relative": norm(rest) / norm(whole),
     }
+
+
+def _after_one_step(objective: Objective, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tau + eta g, eta g and theta^1, each shape (P,)."""
+    step = rate * objective.gradient(objective.theta0)
+    path = follow([objective], Regime("gd", rate), 1, measured=False)
+    return path.last + step, step, objective.theta0 + path.last
 
 
 def _curvature(objective: Objective, iterations: int) -> float:
@@ -128,35 +139,27 @@ def _task(
     """Return what one task tells over all rates."""
     theta0 = objective.theta0
     gradient = objective.gradient(theta0)
-    curved = objective.hvp(theta0, gradient)
-    values: dict[str, list] = {name: [] for name in KINDS}
-    layers: dict[str, dict[str, list]] = {}
-    floor, telescoping = norm(ulp(theta0)), None
+    floor = norm(ulp(theta0))
     points = [_walk(objective, rate, steps) for rate in rates]
-    far = spectral_norm(objective, points[-1][0], iterations, start=gradient)
-    beta = max(beta, far.norm)
-    for rate, (theta, summed, distances) in zip(rates, points, strict=True):
-        tau = theta - theta0
-        raw = tau + rate * steps * gradient
-        corrected = raw - second_order(rate, steps, curved)
-        vectors = {"displacement": tau, "raw": raw, "corrected": corrected}
-        for kind, vector in vectors.items():
-            values[kind].append(norm(vector))
-            for layer, size in norms_by_layer(objective.layout.split(vector)).items():
-                layers.setdefault(layer, {k: [] for k in vectors})[kind].append(size)
-        values["bound_posteriori"].append(bound_posteriori(rate, beta, distances))
-        values["bound_priori"].append(bound_priori(rate, beta, steps, norm(gradient)))
-        rest = tau + rate * summed
-        telescoping = {
-            "ulps": in_ulps(rest, theta0, theta),
-            "relative": norm(rest) / norm(tau),
-        }
+    beta = max(beta, spectral_norm(objective, points[-1][0], iterations, start=gradient).norm)
+    values, layers = _lines(objective, gradient, rates, points, beta)
+    theta, summed, _ = points[-1]
+    tau = theta - theta0
+    telescoped = tau + rates[-1] * summed, tau, theta
+    stepped = _after_one_step(objective, rates[0])
+    for name, (rest, _, end) in (("one_step", stepped), ("telescoping", telescoped)):
+        for layer, ulps in in_ulps_by_layer(rest, objective.layout, theta0, end).items():
+            layers[layer][f"{name}_ulps"] = ulps
     return {
         "gradient_norm": norm(gradient),
         "beta": beta,
         "beta_note": NOTE,
-        "one_step": _one_step(objective, single, rates[0]),
-        "telescoping": telescoping,
+        "one_step": {
+            "rate": rates[0],
+            **_equality(objective, *stepped),
+            **_in_single_precision(single, rates[0]),
+        },
+        "telescoping": _equality(objective, *telescoped),
         **values,
         **_slopes(rates, values, floor),
         "fitted": slope(rates, values["corrected"], floor)[1],
@@ -166,11 +169,35 @@ def _task(
     }
 
 
-def _one_step(objective: Objective, single: Objective | None, rate: float) -> dict:
-    """Return the equality after one step, beside that in single precision."""
-    found = {"rate": rate, **one_step(objective, rate)}
-    coarse = {"ulps": None, "relative": None} if single is None else one_step(single, rate)
-    return found | {f"{name}_float32": value for name, value in coarse.items()}
+def _lines(
+    objective: Objective,
+    gradient: Tensor,
+    rates: Sequence[float],
+    points: Sequence[tuple[Tensor, Tensor, list[float]]],
+    beta: float,
+) -> tuple[dict[str, list], dict[str, dict]]:
+    """Return displacement, errors and bounds at every rate: in all, and but for bounds by layer."""
+    curved, steps = objective.hvp(objective.theta0, gradient), len(points[0][-1])
+    values: dict[str, list] = {name: [] for name in KINDS}
+    layers: dict[str, dict] = {}
+    for rate, (theta, _, distances) in zip(rates, points, strict=True):
+        tau = theta - objective.theta0
+        raw = tau + rate * steps * gradient
+        corrected = raw - second_order(rate, steps, curved)
+        vectors = {"displacement": tau, "raw": raw, "corrected": corrected}
+        for kind, vector in vectors.items():
+            values[kind].append(norm(vector))
+            for layer, size in norms_by_layer(objective.layout.split(vector)).items():
+                layers.setdefault(layer, {k: [] for k in vectors})[kind].append(size)
+        values["bound_posteriori"].append(bound_posteriori(rate, beta, distances))
+        values["bound_priori"].append(bound_priori(rate, beta, steps, norm(gradient)))
+    return values, layers
+
+
+def _in_single_precision(single: Objective | None, rate: float) -> dict[str, float | None]:
+    """Return the equality after one step where rounding hides it; None where it is not asked."""
+    found = {"ulps": None, "relative": None} if single is None else one_step(single, rate)
+    return {f"{name}_float32": value for name, value in found.items()}
 
 
 def _slopes(rates: Sequence[float], values: Mapping[str, list], floor: float) -> dict:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from engine.finetune.adamw import Layout
 from engine.gradients.objective import Objective
+from engine.task_vectors import layer_of
 
 FLOOR = 30.0  # errors below so many rounding floors are rounding
 
@@ -157,5 +159,28 @@ def in_ulps(difference: Tensor, *sizes: Tensor) -> float:
     Returns:
         max |difference| / ulp(max |sizes|), coordinate by coordinate.
     """
+    return float(_ulps(difference, *sizes).max())
+
+
+def in_ulps_by_layer(difference: Tensor, layout: Layout, *sizes: Tensor) -> dict[str, float]:
+    """Tell the same of each layer; the largest of them is ``in_ulps``.
+
+    Args:
+        difference: Shape (P,).
+        layout: Where the layers lie.
+        *sizes: Values whose rounding is meant, each shape (P,).
+
+    Returns:
+        By layer, in the order of the parameters: max |difference| / ulp(max |sizes|).
+    """
+    found: dict[str, float] = {}
+    for name, part in layout.split(_ulps(difference, *sizes)).items():
+        layer = layer_of(name)
+        found[layer] = max(found.get(layer, 0.0), float(part.max()))
+    return found
+
+
+def _ulps(difference: Tensor, *sizes: Tensor) -> Tensor:
+    """Return |difference| / ulp(max |sizes|), shape (P,)."""
     largest = torch.stack([size.abs() for size in sizes]).amax(dim=0)
-    return float((difference.abs() / ulp(largest)).max())
+    return difference.abs() / ulp(largest)

@@ -1,6 +1,7 @@
 """Answers of ``gradients`` in a store: found again by what they rest on."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.encoders import Encoder
@@ -10,6 +11,9 @@ from engine.store import Entry, Store
 from engine.tasks import Split, Task
 
 WHAT = "gradients"
+SECTIONS = ("exactness", "trajectory", "merged", "early", "iterative", "bridge")
+QUESTION = ("encoder_digest", "regime", "tasks", "modes", "epochs", "seed", "batch", "precision",
+            "images", "n_test", "n_validation", "split_digests")  # fmt: skip
 
 
 def gradients_key(
@@ -55,7 +59,8 @@ def keep_gradients(store: Store, key: str, record: Mapping[str, Any]) -> Entry:
     """
     # what tells answers of one encoder apart, beside the key
     named = {name: record[name] for name in ("encoder", "encoder_digest", "regime", "seed")}
-    asked = [record["regime"], record["epochs"], record["seed"], len(record["tasks"])]
+    held = [name for name in SECTIONS if record[name] is not None]
+    asked = [record["regime"], record["epochs"], record["seed"], len(record["tasks"]), *held]
     return store.put(
         "result",
         {},
@@ -84,3 +89,30 @@ def kept_gradients(store: Store, encoder_digest: str, **asked: Any) -> list[dict
         for record in records
         if all(record.get(name) == value for name, value in asked.items())
     ]
+
+
+def joined(records: Sequence[Mapping[str, Any]]) -> list[dict]:
+    """Put together what was asked of one question in parts, a few sections at a time.
+
+    Args:
+        records: As ``kept_gradients`` gives them, newest first.
+
+    Returns:
+        One record a question, those with most sections first, then the newest. Each section is
+        the newest answer to it; "parts" says what was measured together: {"sections", "commit",
+        "versions", "seconds"}, newest first. Rates found anew are equal to six digits.
+    """
+    found: dict[str, dict] = {}
+    for record in records:
+        rates = {mode: f"{rate:.5e}" for mode, rate in record["rate"].items()}
+        asked = {name: record[name] for name in QUESTION}
+        whole = found.setdefault(
+            json.dumps([rates, asked], sort_keys=True),
+            {**record, **dict.fromkeys(SECTIONS), "parts": []},
+        )
+        new = [name for name in SECTIONS if record[name] is not None and whole[name] is None]
+        whole |= {name: record[name] for name in new}
+        if new:
+            made = {name: record[name] for name in ("commit", "versions", "seconds")}
+            whole["parts"].append({"sections": new, **made})
+    return sorted(found.values(), key=lambda whole: sum(whole[name] is None for name in SECTIONS))

@@ -1,5 +1,6 @@
 """What paths tell: norm shares, cosines, a projection; all from inner products alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -97,6 +98,29 @@ def shares(values: Sequence[float]) -> list[float]:
     """Give each value's share of their sum; uniform where all are 0."""
     total = sum(values)
     return [value / total for value in values] if total else [1 / len(values)] * len(values)
+
+
+def off_the_full_step(length: float, cosine: float, step: float) -> float | None:
+    r"""Tell how far an epoch of minibatches ends from one full-batch step of the same length.
+
+    .. math:: \frac{\lVert \tau^{(1)} + \eta B g \rVert}{\lVert \eta B g \rVert}
+
+    of norms and cosine alone. For SGD on B equal minibatches it is O(eta), never 0 but by chance:
+    the equality is of full-batch descent.
+
+    Args:
+        length: :math:`\lVert \tau^{(1)} \rVert`.
+        cosine: Of tau^(1) with -g.
+        step: :math:`\eta B \lVert g \rVert`.
+
+    Returns:
+        The distance relative to the step; None where the gradient is zero.
+
+    Source:
+        Derived: the law of cosines; the order in eta from the expansion of the B steps.
+    """
+    square = length**2 + step**2 - 2 * length * step * cosine
+    return math.sqrt(max(square, 0.0)) / step if step else None
 
 
 def _norms(path: Path) -> dict[str, list[float]]:

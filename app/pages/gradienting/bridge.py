@@ -186,7 +186,7 @@ def draw(
         selection_mode="points",
     )
     st.caption(
-        f"A point for each pair and mode, after {steps} epochs. Click one to choose its pair."
+        f"A point for each pair and mode, after {steps} steps. Click one to choose its pair."
     )
 
 

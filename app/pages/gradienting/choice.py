@@ -9,7 +9,7 @@ from app.figures import style
 from app.widgets import choosing
 
 REGIMES = {
-    "gd": "Full-batch gradient descent",
+    "gd": "Full-batch descent",
     "sgd": "Minibatch SGD",
     "adamw": "AdamW",
 }

@@ -17,6 +17,11 @@ ULP = (
     "In ulps: spacings of float64 numbers at the larger of the weight before and after the step. "
     "The floor is what rounding alone leaves."
 )
+INSTEAD = {
+    "sgd": "An epoch of B equal minibatches gives −ηB∇L up to η², not equality.",
+    "adamw": "AdamW scales every weight’s step by its past gradients: its task vector is no sum of "
+    "gradients, at any rate. How far the directions agree is under Trajectory.",
+}
 
 
 def show(answer: Answer | None, regime: str, visitor: str) -> None:
@@ -32,9 +37,11 @@ def show(answer: Answer | None, regime: str, visitor: str) -> None:
     elif regime != "gd":
         st.info(
             "The equality is a statement about full-batch gradient descent: choose that regime "
-            "above. An epoch of B equal minibatches gives −ηB∇L up to η², not equality.",
+            f"above. {INSTEAD[regime]}",
             icon=":material/info:",
         )
+        if regime == "sgd" and answer is not None and answer.record["trajectory"] is not None:
+            minibatches(answer)
     small_network(visitor)
 
 
@@ -63,7 +70,7 @@ def measured(answer: Answer) -> None:
         layers(answer, mode, task, rate)
     rows = tables.equality_rows(answer, mode)
     st.dataframe(
-        [{key: number(value) for key, value in row.items()} for row in rows],
+        shown(rows),
         key="gradients_equalities",
         hide_index=True,
         height="content",
@@ -149,6 +156,43 @@ def layers(answer: Answer, mode: str, task: str, rate: float) -> None:
         key="gradients_layers",
         alt="Error over displacement in each layer, raw and corrected",
     )
+    with st.expander("Equalities and slopes by layer"):
+        rows = tables.layer_equality_rows(answer, mode, task)
+        st.dataframe(
+            shown(rows),
+            key="gradients_layer_equalities",
+            hide_index=True,
+            height="content",
+        )
+        st.caption(
+            f"One step at η = {found['rates'][0]:.3g}, telescoping at {found['rates'][-1]:.3g}. "
+            "The bounds have no layers: β is the curvature in all weights at once."
+        )
+
+
+def minibatches(answer: Answer) -> None:
+    """Draw what holds of minibatch SGD, and how far it is from the full-batch step."""
+    mode = choice.mode(answer)
+    rows = tables.minibatch_rows(answer, mode)
+    st.dataframe(
+        shown(rows),
+        key="gradients_minibatches",
+        hide_index=True,
+        height="content",
+    )
+    steps, precision = answer.record["steps_per_epoch"], answer.record["precision"]
+    st.caption(
+        f"{compute.about(answer)}. τ is minus η times the sum of the gradients its steps took, to "
+        f"the rounding of {precision}; it is not −ηB∇L, the full gradient B = {steps} times, which "
+        "holds to first order in η: at a rate that trains well the rest is not small."
+    )
+    with st.container(horizontal=True):
+        widgets.downloads(
+            choice.file_name(answer, "minibatches", mode),
+            rows,
+            tables.made(answer, "tau of SGD against sums of gradients, by task", mode=mode),
+            key="gradients_minibatches_files",
+        )
 
 
 # --------------------------------------------------------------------------- the small network
@@ -245,9 +289,21 @@ def checked(found: dict) -> None:
         )
 
 
+def shown(rows: tables.Rows) -> tables.Rows:
+    """Write rows shortly; slopes, which should be whole, with their hundredths."""
+    return [
+        {
+            key: f"{value:.2f}" if key.startswith("slope") and value is not None else number(value)
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
 def number(value: object) -> object:
     """Write a number of any size shortly; leave words as they are."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else value
-    small = value != 0 and not 1e-3 <= abs(value) < 1e4
-    return f"{value:.2e}" if small else f"{value:.3g}"
+    if value != 0 and not 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
