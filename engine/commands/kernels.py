@@ -115,6 +115,7 @@ def _measured(
             save_state=store.save_state,
             share=share,
             shares=args.shards,
+            layer_scores=args.layer_scores,
         )
     return energies, states
 

@@ -94,6 +94,7 @@ def local_energies(
     save_state: SaveState | None = None,
     share: int | None = None,
     shares: int = 1,
+    layer_scores: bool = False,
 ) -> list[LocalEnergy]:
     """Measure local energy of one task against several controls, which share its rows.
 
@@ -122,6 +123,7 @@ def local_energies(
         save_state: As ``Store.save_state``.
         share: Which share of the logits' kernels to compute and save, from 1; None for all.
         shares: Into how many the logits are divided: every ``shares``-th belongs to one.
+        layer_scores: Whether to score each block's own kernel too.
 
     Returns:
         One for each control, in their order; none for a share.
@@ -154,7 +156,7 @@ def local_energies(
         saved = Saved(load_state, save_state, identity)
     made = kernel(
         encoder, encoder.theta0, head, x[:n], x, asked, readout, algorithm, batch, memory,
-        progress, saved,
+        progress, saved, layer_scores,
     )  # fmt: skip
     if share is not None:
         return []

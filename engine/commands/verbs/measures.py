@@ -163,6 +163,11 @@ def _ntk(verbs) -> None:
     verb.add_argument(
         "--algorithm", choices=("auto", "layerwise", "jacobian", "products"), default="auto"
     )
+    verb.add_argument(
+        "--layer-scores",
+        action="store_true",
+        help="the held-out score of each block's own kernel too; costs memory, not passes",
+    )
     verb.add_argument("--batch", type=positive, metavar="N", help="images a pass, at most")
     verb.add_argument(
         "--memory", type=positive, metavar="MB", help="beyond the encoder (default: half of free)"
