@@ -10,8 +10,9 @@ from streamlit.testing.v1 import AppTest
 
 from app import state
 from app.components import energy as component
-from app.compute import catalogue, energies, energy_tables, ntk
+from app.compute import catalogue, energies, energy_tables, ntk, ntk_kept
 from app.compute.background import Cancelled
+from app.compute.ntk_questions import Question
 from app.figures import ntk as figures
 from engine.encoders import load_encoder
 from engine.errors import CheckpointError
@@ -215,9 +216,9 @@ def test_an_encoder_stands_beside_itself_without_pretraining(encoder, expected):
 
 
 def test_questions_that_share_rows_are_answered_together():
-    one = ntk.Question("m", "signs", "letters", 8, "3")
-    two = ntk.Question("m", "letters", "signs", 8, "3")
-    three = ntk.Question("m", "signs", "objects", 8, "3")
+    one = Question("m", "signs", "letters", 8, "3")
+    two = Question("m", "letters", "signs", 8, "3")
+    three = Question("m", "signs", "objects", 8, "3")
     assert ntk.together([one, two, three]) == [(one, three), (two,)]
 
 
@@ -257,7 +258,7 @@ def test_layers_by_block_and_by_module_sum_to_one(here):
 
 
 def shown_of(store: Store) -> energies.Shown:
-    question = ntk.Question("miniature", "signs", "letters", N, "3")
+    question = Question("miniature", "signs", "letters", N, "3")
     return energies.Shown("miniature", question, kept(store))
 
 
@@ -286,8 +287,8 @@ def test_what_is_kept_opens_at_once(here):
     assert f"Exact to float16, n = {N}" in said
     assert f"over the task's points. Exact, n = {N}" in said
     assert page.number_input(key=state.NTK_POINTS).value == N
-    # lines, densities, scores, spectrum, weighted, layers, pairs, and two of the ring
-    assert len(charts(page)) == 9
+    # lines, densities, scores, spectrum, weighted, layers, blocks, pairs, and two of the ring
+    assert len(charts(page)) == 10
     assert page.query_params[state.QUERY_POINTS] == str(N)
 
 
@@ -370,7 +371,7 @@ def test_a_work_that_is_left_keeps_nothing_and_frees_the_models(here):
     work.cancel()
     before = len(here.find("result", what="ntk"))
     with pytest.raises(Cancelled):
-        ntk._answer_all((ntk.Question("miniature", "letters", "signs", N, "1"),), work)
+        ntk._answer_all((Question("miniature", "letters", "signs", N, "1"),), work)
     assert len(here.find("result", what="ntk")) == before
     with models.lock().foreground():  # would wait for ever
         pass
@@ -378,7 +379,7 @@ def test_a_work_that_is_left_keeps_nothing_and_frees_the_models(here):
 
 def test_pairs_are_listed_and_the_missing_ones_offered(here):
     page = open_page(t="signs", k="letters")
-    matrix = charts(page)[6]["data"][0]
+    matrix = charts(page)[7]["data"][0]
     assert list(matrix["y"]) == catalogue.titles(["signs"])
     assert list(matrix["x"]) == catalogue.titles(["letters", CONTROL])
     wanted = [kept(here, name).scores["heldout"]["auc"] for name in ("letters", CONTROL)]
@@ -431,11 +432,11 @@ def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
     def damaged(question):
         raise CheckpointError("this file is damaged; delete it")
 
-    monkeypatch.setattr(ntk, "kept", damaged)
+    monkeypatch.setattr(ntk_kept, "answer", damaged)
     assert "This file is damaged; delete it" in texts(open_page(), "error")
 
     def wrong(question):
         raise ValueError("received 3, expected 4")
 
-    monkeypatch.setattr(ntk, "kept", wrong)
+    monkeypatch.setattr(ntk_kept, "answer", wrong)
     assert open_page().exception[0].proto.type == "ValueError"

@@ -100,11 +100,7 @@ class _Run:
 
 
 def _opened(args: argparse.Namespace, store: Store) -> _Run:
-    """Load what a call is about, and return it.
-
-    Raises:
-        UsageError: If tasks are the same, a limit too small, or a logit unknown.
-    """
+    """Load what a call is about; UsageError if tasks are the same or a choice is wrong."""
     task, controls = load_task(args.task), [load_task(name) for name in args.control]
     if len({control.name for control in controls}) < len(controls):
         raise UsageError("a control is named twice; name each once")

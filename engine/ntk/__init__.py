@@ -13,7 +13,7 @@ from engine.ntk.kept import (
 from engine.ntk.kernels import READOUTS, Kernel, kernel, make_readout
 from engine.ntk.lookup import Wanted, answers, listed, outdated, read_answer, recognised
 from engine.ntk.measuring import local_energies, local_energy
-from engine.ntk.plans import ALGORITHMS, Plan, plan
+from engine.ntk.plans import ALGORITHMS, Plan, parts_held, plan
 from engine.ntk.regression import dual_coefficients, fine_tuned, predict
 from engine.ntk.ring import ring_example
 from engine.ntk.spectrum import effective_rank, eigenfunctions, right_singular, vector_energy
@@ -47,6 +47,7 @@ __all__ = [
     "local_energy",
     "make_readout",
     "outdated",
+    "parts_held",
     "plan",
     "predict",
     "read_answer",

@@ -12,7 +12,7 @@ from engine.encoders import Encoder
 from engine.errors import UsageError
 from engine.ntk.grams import Sums
 from engine.ntk.layerwise import layerwise_kernel
-from engine.ntk.plans import Plan, plan
+from engine.ntk.plans import Plan, parts_held, plan
 from engine.ntk.saving import Saved
 from engine.ntk.twins import jacobian_kernel, products_kernel
 from engine.task_vectors import parts_of
@@ -129,7 +129,7 @@ def kernel(
     parts = parts_of(list(theta)) if blocks else {}
     block_of = {name: label for label, names in parts.items() for name in names}
     # where all logits are summed one logit's blocks are held beside the sums
-    held = len(parts) * (2 if logits == "trace" else len(chosen))
+    held = parts_held(encoder, 2 if logits == "trace" else len(chosen)) * blocks
     made = plan(encoder, n, m, len(chosen), algorithm, batch, memory, shared, held)
     theta = {name: value.detach() for name, value in theta.items()}
     points, report = _counted(progress, made, shared)

@@ -12,13 +12,12 @@ from engine.linearize import tangents
 from engine.ntk.draws import choose_logits, draw_points
 from engine.ntk.energy import LocalEnergy
 from engine.ntk.kernels import Kernel, kernel, make_readout
-from engine.ntk.plans import Plan, plan
+from engine.ntk.plans import Plan, parts_held, plan
 from engine.ntk.reading import RIDGES, leading_grid, read_energies
 from engine.ntk.regression import fine_tuned
 from engine.ntk.saving import LoadState, Saved, SaveState
 from engine.provenance import provenance
 from engine.store import digest_tensors
-from engine.task_vectors import parts_of
 from engine.tasks import Split, Task
 
 POINTS = 200  # the paper's
@@ -145,8 +144,7 @@ def local_energies(
         check_same_parameters(f"the task vector of {task.name}", tau, encoder.theta0)
     asked = "trace" if logits == "trace" and share is None else chosen
     if announce is not None:
-        parts = len(parts_of(list(encoder.theta0))) if layer_scores else 0
-        held = parts * (2 if asked == "trace" else len(chosen))
+        held = parts_held(encoder, 2 if asked == "trace" else len(chosen)) * layer_scores
         m = n * len(blocks)
         announce(plan(encoder, n, m, len(chosen), algorithm, batch, memory, parts=held))
     begun = time.perf_counter()

@@ -14,6 +14,7 @@ from engine.errors import UsageError
 from engine.ntk.grams import operations as gram_operations
 from engine.ntk.layerwise import choose_segments
 from engine.ntk.uses import Book, pieces, watch
+from engine.task_vectors import parts_of
 
 ALGORITHMS = ("layerwise", "jacobian", "products")
 BATCH, CHUNK = 16, 1 << 16
@@ -182,6 +183,19 @@ def plan(
     return Plan(
         name, batch, chunk, block, rows, columns, logits, operations, size, seconds, why, parts
     )
+
+
+def parts_held(encoder: Encoder, logits: int) -> int:
+    """Count the kernels of blocks that are held to score each block.
+
+    Args:
+        encoder: Whose blocks.
+        logits: How many; 2 for the trace, whose logits are summed as they come.
+
+    Returns:
+        Blocks times logits: n m numbers of 8 bytes each.
+    """
+    return logits * len(parts_of(list(encoder.theta0)))
 
 
 def survey_of(encoder: Encoder) -> Survey:
