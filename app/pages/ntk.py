@@ -66,14 +66,14 @@ def choose() -> list[Question]:
     names = typed(choosing.encoder_names(), state.NTK_ENCODER)
     tasks = ntk_pairs.references()
     choosing.keep(state.NTK_ENCODER, names)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         encoder = st.selectbox(
-            "Encoder", names, key=state.NTK_ENCODER, width=210, persist_state="session", **TYPED
+            "Encoder", names, key=state.NTK_ENCODER, width=168, persist_state="session", **TYPED
         )
         others = [NOBODY, *(name for name in typed(names, state.NTK_BESIDE) if name != encoder)]
         choosing.keep(state.NTK_BESIDE, others, ntk.twin(encoder, names) or NOBODY)
         beside = st.selectbox(
-            "Beside it", others, key=state.NTK_BESIDE, width=210, persist_state="session", **TYPED
+            "Beside it", others, key=state.NTK_BESIDE, width=168, persist_state="session", **TYPED
         )
         choosing.keep(state.NTK_TASK, list(tasks))
         task = st.selectbox(
@@ -81,7 +81,7 @@ def choose() -> list[Question]:
             list(tasks),
             key=state.NTK_TASK,
             format_func=tasks.get,
-            width=190,
+            width=168,
             persist_state="session",
         )
         controls = [name for name in tasks if name != task]
@@ -91,7 +91,7 @@ def choose() -> list[Question]:
             controls,
             key=state.NTK_CONTROL,
             format_func=tasks.get,
-            width=190,
+            width=168,
             persist_state="session",
         )
         open_what_is_kept(encoder, task, control)
@@ -101,7 +101,7 @@ def choose() -> list[Question]:
             MOST_POINTS,
             step=10,
             key=state.NTK_POINTS,
-            width=130,
+            width=120,
             help="Of the task, of the control, and held out; the paper takes 200.",
             persist_state="session",
         )
@@ -110,7 +110,7 @@ def choose() -> list[Question]:
             LOGITS,
             key=state.NTK_LOGITS,
             format_func=LOGIT_TITLES.get,
-            width=150,
+            width=144,
             help="One kernel for each output logit, or their sum: the trace kernel.",
             persist_state="session",
         )
@@ -133,7 +133,7 @@ def choose_limit(points: int, pair: tuple[str, str]) -> int | None:
         step=100,
         key=state.NTK_LIMIT,
         placeholder="all images" if usual is None else f"{usual:,} images",
-        width=150,
+        width=144,
         help="Points are drawn from so many of the first images of each shuffled train split; "
         "no more are decoded. Left empty: 20 a point, at least 2,000; the miniature's from all.",
         persist_state="session",
