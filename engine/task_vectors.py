@@ -108,6 +108,34 @@ def layer_of(name: str) -> str:
     return numbered.group(1) if numbered else name.split(".", 1)[0]
 
 
+def parts_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """Sort parameters by the part of the network they belong to, from input to output.
+
+    A name with a number belongs to that block ("transformer.resblocks.2.ln_1" to "resblocks 2");
+    the others come before the blocks as "input" or behind them as "output".
+
+    Args:
+        names: As in ``theta0``, in any order.
+
+    Returns:
+        Names by part; every name is in one.
+    """
+    blocks: dict[str, list[str]] = {}
+    loose: list[str] = []
+    for name in names:
+        found = re.search(r"(\w+)\.(\d+)\.", name)
+        if found:
+            blocks.setdefault(f"{found[1]} {found[2]}", []).append(name)
+        else:
+            loose.append(name)
+    # files keep parameters in an order of their own: stages by name, blocks by number
+    order = sorted(blocks, key=lambda label: (label.split()[0], int(label.split()[1])))
+    output = [name for name in loose if re.search(r"post|^proj|head|norm_pre|final", name)]
+    entry = [name for name in loose if name not in output]
+    ends = {"input": entry, **{label: blocks[label] for label in order}, "output": output}
+    return {label: members for label, members in ends.items() if members}
+
+
 def cosine(a: Parameters, b: Parameters) -> float:
     r"""Cosine of the angle between two task vectors, summed in float64.
 

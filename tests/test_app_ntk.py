@@ -2,21 +2,24 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app import state
 from app.components import energy as component
-from app.compute import catalogue, energies, energy_tables, ntk
+from app.compute import catalogue, energies, energy_tables, ntk, ntk_kept, ntk_pairs
 from app.compute.background import Cancelled
+from app.compute.ntk_questions import Question
 from app.figures import ntk as figures
 from engine.encoders import load_encoder
 from engine.errors import CheckpointError
 from engine.ntk import kept_local_energy
-from engine.store import Store
+from engine.store import Store, digest_tensors
 from engine.tasks import CONTROL
 from tests import shown_pages
 from tests.shown_pages import FEW, TIMEOUT, texts, use
@@ -215,9 +218,9 @@ def test_an_encoder_stands_beside_itself_without_pretraining(encoder, expected):
 
 
 def test_questions_that_share_rows_are_answered_together():
-    one = ntk.Question("m", "signs", "letters", 8, "3")
-    two = ntk.Question("m", "letters", "signs", 8, "3")
-    three = ntk.Question("m", "signs", "objects", 8, "3")
+    one = Question("m", "signs", "letters", 8, "3")
+    two = Question("m", "letters", "signs", 8, "3")
+    three = Question("m", "signs", "objects", 8, "3")
     assert ntk.together([one, two, three]) == [(one, three), (two,)]
 
 
@@ -257,7 +260,7 @@ def test_layers_by_block_and_by_module_sum_to_one(here):
 
 
 def shown_of(store: Store) -> energies.Shown:
-    question = ntk.Question("miniature", "signs", "letters", N, "3")
+    question = Question("miniature", "signs", "letters", N, "3")
     return energies.Shown("miniature", question, kept(store))
 
 
@@ -286,8 +289,8 @@ def test_what_is_kept_opens_at_once(here):
     assert f"Exact to float16, n = {N}" in said
     assert f"over the task's points. Exact, n = {N}" in said
     assert page.number_input(key=state.NTK_POINTS).value == N
-    # lines, densities, scores, spectrum, weighted, layers, pairs, and two of the ring
-    assert len(charts(page)) == 9
+    # lines, densities, scores, spectrum, weighted, layers, blocks, pairs, and two of the ring
+    assert len(charts(page)) == 10
     assert page.query_params[state.QUERY_POINTS] == str(N)
 
 
@@ -370,7 +373,7 @@ def test_a_work_that_is_left_keeps_nothing_and_frees_the_models(here):
     work.cancel()
     before = len(here.find("result", what="ntk"))
     with pytest.raises(Cancelled):
-        ntk._answer_all((ntk.Question("miniature", "letters", "signs", N, "1"),), work)
+        ntk._answer_all((Question("miniature", "letters", "signs", N, "1"),), work)
     assert len(here.find("result", what="ntk")) == before
     with models.lock().foreground():  # would wait for ever
         pass
@@ -378,7 +381,7 @@ def test_a_work_that_is_left_keeps_nothing_and_frees_the_models(here):
 
 def test_pairs_are_listed_and_the_missing_ones_offered(here):
     page = open_page(t="signs", k="letters")
-    matrix = charts(page)[6]["data"][0]
+    matrix = charts(page)[7]["data"][0]
     assert list(matrix["y"]) == catalogue.titles(["signs"])
     assert list(matrix["x"]) == catalogue.titles(["letters", CONTROL])
     wanted = [kept(here, name).scores["heldout"]["auc"] for name in ("letters", CONTROL)]
@@ -431,11 +434,140 @@ def test_a_users_error_is_a_message_and_a_bug_stays_loud(here, monkeypatch):
     def damaged(question):
         raise CheckpointError("this file is damaged; delete it")
 
-    monkeypatch.setattr(ntk, "kept", damaged)
+    monkeypatch.setattr(ntk_kept, "answer", damaged)
     assert "This file is damaged; delete it" in texts(open_page(), "error")
 
     def wrong(question):
         raise ValueError("received 3, expected 4")
 
-    monkeypatch.setattr(ntk, "kept", wrong)
+    monkeypatch.setattr(ntk_kept, "answer", wrong)
     assert open_page().exception[0].proto.type == "ValueError"
+
+
+def put_vector(store: Store, task: str, scale: float) -> None:
+    """Store a newer linearly fine-tuned task vector."""
+    entry = store.one("checkpoint", "", task=task, mode="linear")
+    tau = {name: scale * value for name, value in store.get(entry).items()}
+    store.put("checkpoint", tau, {**entry.meta, "tau_digest": digest_tensors(tau)})
+
+
+def test_a_changed_task_vector_counts_as_not_computed_and_says_so(monkeypatch, tmp_path):
+    store = use(monkeypatch, make_world(tmp_path, FEW))
+    keep_energies(store, "signs", ("letters",), N)
+    assert "ntk_start" not in buttons(open_page(t="signs", k="letters"))
+    put_vector(store, "signs", 2)
+    page = open_page(t="signs", k="letters")
+    assert not page.exception
+    assert "task vector of miniature is newer than the energies that are kept" in texts(
+        page, "info"
+    )
+    assert "ntk_start" in buttons(page)
+    assert page.number_input(key=state.NTK_POINTS).value == N  # what is to be computed again
+    assert ntk_pairs.pairs("miniature")  # scores do not depend on it
+
+
+def test_without_a_task_vector_the_page_says_how_to_make_one(monkeypatch, tmp_path):
+    store = use(monkeypatch, make_world(tmp_path, FEW, modes=("nonlinear",)))
+    keep_energies(store, "signs", ("letters",), N, weighted=False)
+    page = open_page(t="signs", k="letters")
+    assert header(page)["curves"]
+    assert "finetune --encoder miniature --mode linear --tasks signs" in texts(page, "info")
+    put = make_world(tmp_path, FEW, modes=("linear",))
+    assert put.find("checkpoint", mode="linear")
+    page = open_page(t="signs", k="letters")
+    assert "ntk_start" in buttons(page)  # the next step that was promised
+
+
+def test_the_trace_kernel_says_where_coefficients_are(monkeypatch, tmp_path):
+    store = use(monkeypatch, make_world(tmp_path, FEW))
+    keep_energies(store, "signs", ("letters",), N, logits="trace", weighted=False)
+    page = open_page(t="signs", k="letters", l="trace")
+    assert header(page)["curves"]
+    assert "choose a number of logits under **Kernels of**" in texts(page, "info")
+
+
+def test_other_prompts_are_another_question(here, monkeypatch):
+    from app.compute import models
+    from engine.tasks import load_task
+
+    question = Question("miniature", "signs", "letters", N, "3")
+    assert ntk_kept.answer(question) is not None
+    reworded = replace(load_task("signs"), templates=("a sign of {}.",))
+    original = models.task
+    monkeypatch.setattr(models, "task", lambda r: reworded if r == "signs" else original(r))
+    assert ntk_kept.answer(question) is None
+    assert not ntk_kept.is_outdated(question)
+    assert ntk_pairs.pairs("miniature") == {}
+
+
+def test_encoders_with_other_settings_are_shown_at_those_they_share(here):
+    fine, coarse = shown_of(here), shown_of(here)
+    few = replace(
+        coarse.energy,
+        leading=(2, N),
+        energy_leading=coarse.energy.energy_leading[:, :, [1, -1]],
+        ridges=(0.01, 0.5),
+        energy_ridge=coarse.energy.energy_ridge[:, :, [3, 0]],
+    )
+    shown = [fine, energies.Shown("other", fine.question, few)]
+    assert [stop.key for stop in energies.common(shown)] == ["R2", f"R{N}", "ridge0.01"]
+    head = header_of(energies.explorer(shown, "R2", "sorted", 0))
+    assert {curve["mean"]["shape"][0] for curve in head["curves"]} == {3}
+
+
+def test_regression_and_blocks_stand_on_the_page(here):
+    page = open_page(t="signs", k="letters")
+    said = texts(page, "caption")
+    assert f"kernel regression on the task's {N} points explains" in said
+    found = kept(here)
+    rows = energy_tables.block_rows([shown_of(here)])
+    assert [row["auc"] for row in rows] == [score["auc"] for score in found.layer_scores.values()]
+    drawn = charts(page)[6]["data"][0]
+    assert list(drawn["x"]) == pytest.approx([row["auc"] for row in rows])
+    spectrum = charts(page)[3]["data"][-1]
+    assert spectrum["name"] == "miniature, square kernel"
+    assert spectrum["y"][0] == 1
+
+
+def test_points_are_drawn_from_so_many_images_as_asked(here):
+    page = open_page(t="signs", k="letters")
+    assert page.number_input(key=state.NTK_LIMIT).value is None
+    page.number_input(key=state.NTK_LIMIT).set_value(40).run()
+    assert not page.exception
+    assert page.query_params[state.QUERY_LIMIT] == "40"
+    assert "ntk_start" in buttons(page)  # other points: another answer
+    question = Question("miniature", "signs", "letters", N, "3", limit=40)
+    assert len(ntk_kept.split(question, "signs").labels) == 40
+    page = open_page(t="signs", k="letters", f="40", n=str(N), l="3")
+    assert page.number_input(key=state.NTK_LIMIT).value == 40
+
+
+def test_an_encoder_may_be_typed(here):
+    page = open_page(t="signs", k="letters", b="ViT-B-32:nonsense")
+    assert not page.exception
+    assert page.selectbox(key=state.NTK_BESIDE).value == "ViT-B-32:nonsense"
+    assert "nonsense" in texts(page, "error")
+    assert header(page)["curves"]  # the first encoder is not hidden
+
+
+def test_the_matrix_counts_tasks_that_were_brought(here, monkeypatch, tmp_path):
+    for name in ("birds", "fish"):
+        for split in ("train", "test"):
+            for label in ("a", "b"):
+                place = tmp_path / name / split / label
+                place.mkdir(parents=True)
+                for k in range(3):
+                    Image.new("RGB", (32, 32), (40 * k, len(name), 9)).save(place / f"{k}.png")
+    brought = {str(tmp_path / name): name for name in ("birds", "fish")}
+    gone = {str(tmp_path / "gone"): "gone"}
+    monkeypatch.setattr(catalogue, "own_tasks", lambda: brought | gone)
+    missing = ntk_pairs.unanswered("miniature", N, "3", [("signs", "letters"), ("birds", "fish")])
+    pairs = {(question.task, question.control) for question in missing}
+    birds, fish = brought
+    assert (birds, "signs") in pairs
+    assert ("signs", birds) in pairs
+    assert (fish, birds) in pairs
+    assert (birds, fish) not in pairs  # kept
+    assert ("signs", "letters") not in pairs
+    assert not any(str(tmp_path / "gone") in pair for pair in pairs)
+    assert len(pairs) == 10 * 10 - 2

@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from engine.__main__ import main
 from engine.encoders import load_encoder
 from engine.ntk import kept_local_energy
-from engine.store import Store
+from engine.store import Store, digest_tensors
 from engine.tasks import miniature
 from tests.tiny_world import make_world
 
@@ -104,3 +106,103 @@ def test_mistakes_are_one_sentence(home, capsys, words, said):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert said in printed.err.splitlines()[-1]
+
+
+def test_energies_at_the_settings_asked_for(ask):
+    words = ("--logits", "2", "--leading", "4", "5", "--ridge", "0.2")
+    record, told = ask(*words)
+    assert "tangent kernel" in told  # what was kept lacked them
+    assert list(record["leading_energy"]) == ["4", "5"]
+    for R, found in record["leading_energy"].items():
+        for blocks in found.values():
+            assert sum(blocks["task"] + blocks["control"]) == pytest.approx(int(R), rel=5e-3)
+    found = record["ridge_energy"]["0.2"]["heldout"]
+    wide = record["spectrum"][0]
+    share = [s**2 / (s**2 + (0.2 * wide[0]) ** 2) for s in wide]
+    assert sum(record["ridge_energy"]["0.2"]["paper"]["task"]) < sum(share) + 1
+    assert len(found["task"]) == len(found["control"]) == 6
+    again, told = ask(*words)
+    assert again == record
+    assert "tangent kernel" not in told
+    plain, _ = ask("--logits", "2")
+    assert "leading_energy" not in plain
+
+
+def test_scores_of_blocks_and_regression(home, ask):
+    record, _ = ask("--logits", "2", "--layer-scores", "--regression")
+    assert list(record["layer_scores"]) == ["input", "resblocks 0", "resblocks 1", "output"]
+    for score in record["layer_scores"].values():
+        low, high = score["auc_interval"]
+        assert low <= score["auc"] <= high
+    assert len(record["eigvals"]) == 2
+    assert record["eigvals"][0] == sorted(record["eigvals"][0], reverse=True)
+    found = record["regression"]
+    assert found["n"] == 6
+    assert len(found["explained"]) == len(found["correlation"]) == 2
+    assert all(-1 <= value <= 1 for value in found["correlation"])
+
+
+def folder_of(place, name, n, seed):
+    """A task of pictures of two classes on disk."""
+    source = np.random.default_rng(seed)
+    for label in ("light", "dark"):
+        where = place / name / "train" / label
+        where.mkdir(parents=True)
+        for k in range(n):
+            pixels = source.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(where / f"{k}.png")
+        test = place / name / "test" / label
+        test.mkdir(parents=True)
+        Image.fromarray(pixels).save(test / "0.png")
+    return str(place / name)
+
+
+def test_of_a_task_on_disk_only_a_prefix_is_decoded(home, ask, tmp_path, capsys):
+    birds, fish = (folder_of(tmp_path, name, 20, k) for k, name in enumerate(("birds", "fish")))
+    words = ["--task", birds, "--control", fish, "--points", "4", "--logits", "1"]
+    record, _ = ask(*words, "--limit", "10")
+    assert record["content"]["limits"] == {"birds": 10, "fish": 10}
+    assert max(record["indices"]["task"] + record["indices"]["control"]) < 10
+    decoded = [path.stat().st_size for path in (home / "pixels").glob("*/rows.bin")]
+    assert decoded == [10 * 3 * 32 * 32] * 2
+    wide, _ = ask(*words)
+    assert wide["content"]["limits"] == {"birds": 2000, "fish": 2000}
+    assert wide["indices"] != record["indices"]
+    again, told = ask(*words, "--limit", "10")
+    assert again == record
+    assert "tangent kernel" not in told
+    bad = ["ntk", *words, "--limit", "7", "--cache", str(home)]
+    assert main(bad) == 2
+    assert "--limit 7 leaves too few images" in capsys.readouterr().err
+
+
+def test_a_new_task_vector_is_measured_with(home, ask):
+    store = Store(home)
+    first, _ = ask("--logits", "1", "--seed", "3")
+    entry = store.one("checkpoint", "", task="signs", mode="linear")
+    tau = {name: -2 * value for name, value in store.get(entry).items()}
+    newer = store.put("checkpoint", tau, {**entry.meta, "tau_digest": digest_tensors(tau)})
+    try:
+        second, told = ask("--logits", "1", "--seed", "3")
+        assert "tangent kernel" in told
+        assert second["content"]["tau"] != first["content"]["tau"]
+        assert second["local_energy"] == first["local_energy"]
+    finally:
+        store.delete(newer)
+    back, told = ask("--logits", "1", "--seed", "3")
+    assert back == first
+    assert "tangent kernel" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--leading", "7"), "6 points have 6 eigenfunctions; give 1 to 6"),
+        (("--ridge", "-0.1"), "--ridge -0.1 is not above 0"),
+        (("--regression", "--logits", "trace"), "the trace kernel is a sum over them"),
+        (("--regression", "--task", "letters"), "has no linear task vector of letters"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(home, capsys, words, said):
+    assert main([*WORDS, *words, "--cache", str(home)]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]

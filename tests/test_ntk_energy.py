@@ -25,7 +25,8 @@ from engine.ntk import (
     ring_example,
     vector_energy,
 )
-from engine.ntk.measuring import choose_logits, coefficients, leading_grid
+from engine.ntk.draws import choose_logits
+from engine.ntk.reading import coefficients, leading_grid
 from engine.ntk.ring import empirical_kernel, fourier_atoms, fully_connected_kernel, ring
 from engine.ntk.scores import scored, separation
 from engine.ntk.spectrum import leading_energy, ridge_energy

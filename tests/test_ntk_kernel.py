@@ -144,6 +144,23 @@ def test_three_algorithms_equal_the_loop_to_rounding(name):
             )
 
 
+def test_the_miniature_itself_agrees_to_float64_rounding():
+    model = build_model(MINIATURE, 0)
+    encoder = make_encoder("m", model, MINIATURE, tokenizer(MINIATURE)).to("cpu", torch.float64)
+    theta, head, rows, columns = problem(encoder)
+    jacobian = looped(encoder, theta, head, columns, 0)
+    exact = sum(J[:2] @ J.T for J in jacobian.values())
+    scale = float(exact.abs().max())
+    for algorithm in ALGORITHMS:
+        found = kernel(encoder, theta, head, rows, columns, [0], algorithm=algorithm)
+        torch.testing.assert_close(found.values[0], exact, rtol=1e-10, atol=1e-12 * scale)
+        for parameter, J in jacobian.items():
+            own = J[:2].square().sum(1)
+            torch.testing.assert_close(
+                found.layers[parameter][0], own, rtol=1e-8, atol=1e-12 * scale
+            )
+
+
 def test_the_miniature_in_float32_agrees_to_its_rounding():
     encoder = make_encoder("m", build_model(MINIATURE, 0), MINIATURE, tokenizer(MINIATURE))
     theta, head, rows, columns = problem(encoder.to("cpu", torch.float64), n=3, m=5)

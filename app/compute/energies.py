@@ -9,8 +9,8 @@ import numpy as np
 import streamlit as st
 
 from app.components.energy import Block, Curve, Setting, pack
-from app.compute import models
-from app.compute.ntk import Question
+from app.compute import models, ntk_kept
+from app.compute.ntk_questions import Question
 from app.figures.ntk import Panel
 
 ARRANGEMENTS = ("paper", "null", "heldout")
@@ -86,6 +86,19 @@ def settings(energy) -> list[Setting]:
     ]
 
 
+def common(shown: Sequence[Shown]) -> list[Setting]:
+    """Return the stops that all encoders shown have: some answers keep fewer than others.
+
+    Args:
+        shown: Encoders.
+
+    Returns:
+        In the order of the first; all eigenfunctions are always among them.
+    """
+    keys = [{item.key for item in settings(each.energy)} for each in shown]
+    return [item for item in settings(shown[0].energy) if all(item.key in held for held in keys)]
+
+
 def everything(energy) -> str:
     """Return the key of the paper's setting: all right singular vectors."""
     return f"R{max(energy.leading)}"
@@ -156,7 +169,7 @@ def explorer(shown: Sequence[Shown], setting: str, order: str, revision: int) ->
     blocks, curves = _prepared(tuple(item.key for item in shown), tuple(shown))
     energy = shown[0].energy
     return pack(
-        settings(energy),
+        common(shown),
         blocks,
         curves,
         setting=setting,
@@ -187,7 +200,7 @@ def _prepared(keys: tuple[str, ...], _shown: tuple[Shown, ...]) -> tuple[list, l
     for arrangement in ARRANGEMENTS:
         for item in _shown:
             first, second = (places[_points(item, name)] for name in BLOCKS[arrangement])
-            curves.append(_curve(item, arrangement, (first, second)))
+            curves.append(_curve(item, arrangement, (first, second), common(_shown)))
     return blocks, curves
 
 
@@ -196,10 +209,12 @@ def _points(item: Shown, block: str) -> tuple:
     return block, hashlib.blake2b(item.energy.indices[block].numpy().tobytes()).hexdigest()
 
 
-def _curve(item: Shown, arrangement: str, blocks: tuple[int, int]) -> Curve:
+def _curve(
+    item: Shown, arrangement: str, blocks: tuple[int, int], stops: Sequence[Setting]
+) -> Curve:
     """Return one panel at every setting."""
-    tables = [table_of(item.energy, arrangement, setting.key) for setting in settings(item.energy)]
-    scores = [score_of(item.energy, arrangement, s.key) for s in settings(item.energy)]
+    tables = [table_of(item.energy, arrangement, setting.key) for setting in stops]
+    scores = [score_of(item.energy, arrangement, setting.key) for setting in stops]
     return Curve(
         encoder=item.encoder,
         arrangement=arrangement,
@@ -218,7 +233,7 @@ def _pictures(item: Shown, block: str) -> np.ndarray:
 
     reference = item.question.control if block == "control" else item.question.task
     size = models.encoder(item.encoder).image_size
-    images = models.split(reference, "train", size, None).images[item.energy.indices[block].long()]
+    images = ntk_kept.split(item.question, reference).images[item.energy.indices[block].long()]
     if size != 32:
         images = F.interpolate(images.float(), (32, 32), mode="area").round().to(images.dtype)
     return images.permute(0, 2, 3, 1).contiguous().numpy()

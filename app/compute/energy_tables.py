@@ -16,7 +16,7 @@ from app.compute.energies import (
     table_of,
 )
 from app.compute.geometry import parts_of
-from app.compute.ntk import Pair
+from app.compute.ntk_pairs import Pair
 
 
 def point_rows(shown: Sequence[Shown], setting: str) -> list[dict]:
@@ -155,6 +155,72 @@ def layer_shares(shown: Sequence[Shown], by: str) -> tuple[list[str], dict[str, 
     return names, {
         encoder: [table.get(name, 0.0) for name in names] for encoder, table in tables.items()
     }
+
+
+def spectrum_rows(shown: Sequence[Shown]) -> list[dict]:
+    """Return singular values and the eigenvalues of the square kernel: a number a row.
+
+    Args:
+        shown: Encoders.
+    """
+    rows = []
+    for item in shown:
+        square = item.energy.eigvals
+        for place, logit in enumerate(item.energy.logits):
+            for k, value in enumerate(item.energy.spectrum[0][place].tolist()):
+                own = None if square is None else float(square[place][k])
+                rows.append({
+                    "encoder": item.encoder,
+                    "logit": str(logit),
+                    "number": k + 1,
+                    "value": value,
+                    "eigenvalue_of_the_square_kernel": own,
+                })
+    return rows
+
+
+def block_scores(shown: Sequence[Shown]) -> tuple[list[str], dict, dict]:
+    """Return the held-out score of each block's own kernel.
+
+    Args:
+        shown: Encoders; those whose blocks were not scored are left out.
+
+    Returns:
+        Blocks from input to output; areas by encoder, and their intervals.
+    """
+    able = {item.encoder: item.energy.layer_scores for item in shown if item.energy.layer_scores}
+    names = list(dict.fromkeys(name for table in able.values() for name in table))
+    nothing = {"auc": float("nan"), "auc_interval": [float("nan")] * 2}
+    cells = {
+        encoder: [table.get(name, nothing) for name in names] for encoder, table in able.items()
+    }
+    values = {encoder: [cell["auc"] for cell in row] for encoder, row in cells.items()}
+    intervals = {
+        encoder: [tuple(cell["auc_interval"]) for cell in row] for encoder, row in cells.items()
+    }
+    return names, values, intervals
+
+
+def block_rows(shown: Sequence[Shown]) -> list[dict]:
+    """Return the held-out scores of blocks as a table: a block of an encoder a row.
+
+    Args:
+        shown: Encoders.
+    """
+    return [
+        {
+            "encoder": item.encoder,
+            "block": name,
+            "auc": score["auc"],
+            "auc_low": score["auc_interval"][0],
+            "auc_high": score["auc_interval"][1],
+            "difference": score["difference"],
+            "vectors": score["rank"],
+            "n": int(item.energy.n),
+        }
+        for item in shown
+        for name, score in (item.energy.layer_scores or {}).items()
+    ]
 
 
 def pair_matrix(found: Mapping[tuple[str, str], Pair], arrangement: str) -> tuple:

@@ -1,6 +1,5 @@
 """How task vectors lie to each other: norms, cosines, and where in the network they are long."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,22 +53,7 @@ def compare(digests: tuple[str, ...]) -> Geometry:
 
 
 def parts_of(names: list[str]) -> dict[str, list[str]]:
-    """Return parameter names by the part of the network they belong to, from input to output.
+    """Return parameter names by the part of the network they belong to, from input to output."""
+    from engine.task_vectors import parts_of as sorted_by_part
 
-    A name with a number belongs to that block ("transformer.resblocks.2.ln_1" to "resblocks 2");
-    the others come before the blocks as "input" or behind them as "output".
-    """
-    blocks: dict[str, list[str]] = {}
-    loose: list[str] = []
-    for name in names:
-        found = re.search(r"(\w+)\.(\d+)\.", name)
-        if found:
-            blocks.setdefault(f"{found[1]} {found[2]}", []).append(name)
-        else:
-            loose.append(name)
-    # files keep parameters in an order of their own: stages by name, blocks by number
-    order = sorted(blocks, key=lambda label: (label.split()[0], int(label.split()[1])))
-    output = [name for name in loose if re.search(r"post|^proj|head|norm_pre|final", name)]
-    entry = [name for name in loose if name not in output]
-    ends = {"input": entry, **{label: blocks[label] for label in order}, "output": output}
-    return {label: members for label, members in ends.items() if members}
+    return sorted_by_part(names)

@@ -1,44 +1,19 @@
 """Local energy of tangent kernels: what is kept, what the rest costs, work in the background."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from app.compute import catalogue, models
+from app.compute import models
+from app.compute import ntk_kept as kept
 from app.compute.background import Work, board
+from app.compute.ntk_questions import READOUT, Question, logits_argument
 
-POINTS = 200  # of the task, of the control, and held out: the paper's
-MOST_POINTS = 1000
-LOGITS = ("1", "2", "3", "10", "all", "trace")
-LOGIT_TITLES = {
-    "1": "1 logit",
-    "2": "2 logits",
-    "3": "3 logits",
-    "10": "10 logits",
-    "all": "every logit",
-    "trace": "trace kernel",
-}
-READOUT = "cosine"  # f_c = w_c . z / |z|
+LAYERS_BELOW = 1 << 30  # bytes of blocks' kernels up to which each block is scored
 TITLE = "local energy"  # of the work
-
-
-@dataclass(frozen=True)
-class Question:
-    """Whose eigenfunctions, between which tasks, on how many points.
-
-    ``task`` and ``control`` are what ``load_task`` takes; ``logits`` is one of :data:`LOGITS`.
-    """
-
-    encoder: str
-    task: str
-    control: str
-    points: int
-    logits: str
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,115 +34,10 @@ class Plan:
     time: str
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Scores of one pair of tasks, as they are kept.
-
-    Attributes:
-        task: Name.
-        control: Name.
-        points: Points a block.
-        scores: By arrangement, {"auc", "auc_interval", "difference", "difference_interval"}.
-        exact: Whether the numbers are what the definition says on these points.
-    """
-
-    task: str
-    control: str
-    points: int
-    scores: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    exact: bool = True
-
-
-def references() -> dict[str, str]:
-    """Return the tasks to choose from: what ``load_task`` takes, and what a reader sees."""
-    names, control = catalogue.task_names()
-    found = [*names, control]
-    own = [item.reference for item in catalogue.checkpoints() if item.reference not in found]
-    listed = list(dict.fromkeys([*found, *own, *catalogue.own_tasks()]))
-    return dict(zip(listed, catalogue.titles(listed), strict=True))
-
-
 def twin(encoder: str, names: Sequence[str]) -> str | None:
     """Name the same encoder without its pre-training, if there is one; itself has none."""
     wanted = f"{encoder.split(':')[0]}:random" if ":" in encoder else f"{encoder}-random"
     return wanted if wanted in names and wanted != encoder else None
-
-
-def _entries(encoder: str, **narrowed: Any) -> list:
-    """Return the store's entries of local energies of an encoder, newest first."""
-    from engine.ntk.kept import VERSION, WHAT
-    from engine.store import default_store
-
-    digest = models.encoder(encoder).digest
-    return default_store().find(
-        "result", what=WHAT, version=VERSION, encoder_digest=digest, readout=READOUT, **narrowed
-    )
-
-
-def kept(question: Question):
-    """Find a kept answer.
-
-    Args:
-        question: What is asked.
-
-    Returns:
-        The newest ``engine.ntk.LocalEnergy`` that answers it, or None.
-    """
-    task, control = models.task(question.task), models.task(question.control)
-    for entry in _entries(
-        question.encoder, task=task.name, points=question.points, seed=question.seed
-    ):
-        fits = _logits_fit(entry.meta["logits"], question.logits, len(task.classnames))
-        if control.name in entry.meta["controls"] and fits:
-            return _loaded(question, control.name, entry.digest, tuple(entry.meta["logits"]))
-    return None
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _loaded(question: Question, control: str, digest: str, logits: tuple[str, ...]):
-    """Read one local energy, verified; ``digest`` says of which entry."""
-    from engine.ntk import kept_local_energy
-    from engine.store import default_store
-
-    found = kept_local_energy(
-        default_store(),
-        models.encoder(question.encoder),
-        task=models.task(question.task).name,
-        control=control,
-        points=question.points,
-        seed=question.seed,
-        readout=READOUT,
-    )
-    return next(energy for energy in found if energy.logits == logits)
-
-
-def kept_choice(encoder: str, task: str, control: str) -> tuple[int, str] | None:
-    """Say with how many points and which logits a pair is kept: what a page opens with.
-
-    Args:
-        encoder: Name.
-        task: Reference.
-        control: Reference.
-
-    Returns:
-        Points and one of :data:`LOGITS`, of the newest kept answer; None without any.
-    """
-    rows = models.task(task)
-    name = models.task(control).name
-    for entry in _entries(encoder, task=rows.name, seed=0):
-        for logits in LOGITS if name in entry.meta["controls"] else ():
-            if _logits_fit(entry.meta["logits"], logits, len(rows.classnames)):
-                return int(entry.meta["points"]), logits
-    return None
-
-
-def _logits_fit(kept_logits: Sequence[str], asked: str, classes: int) -> bool:
-    """Return whether kept kernels are those asked for."""
-    trace = tuple(kept_logits) == ("trace",)
-    if asked == "trace" or trace:
-        return trace and asked == "trace"
-    wanted = classes if asked == "all" else min(int(asked), classes)
-    return len(kept_logits) == wanted
 
 
 def plan(questions: Sequence[Question]) -> Plan:
@@ -220,19 +90,27 @@ def _plan_of(group: tuple[Question, ...], encoder_digest: str):
 
     first = group[0]
     classes = len(models.task(first.task).classnames)
-    asked = _logits_argument(first.logits, classes)
+    asked = logits_argument(first.logits, classes)
     with models.lock().foreground():
         return engine_plan(
             models.encoder(first.encoder),
             first.points,
             (2 + len(group)) * first.points,
             asked if isinstance(asked, int) else classes,
+            parts=_parts(group),
         )
 
 
-def _logits_argument(logits: str, classes: int) -> int | str:
-    """Return a choice of logits as the engine takes it."""
-    return min(int(logits), classes) if logits.isdecimal() else logits
+def _parts(group: tuple[Question, ...]) -> int:
+    """Count the kernels of blocks that are held for scores of layers; 0 where they are too many."""
+    from engine.ntk import parts_held
+
+    first = group[0]
+    asked = logits_argument(first.logits, len(models.task(first.task).classnames))
+    logits = {"all": len(models.task(first.task).classnames), "trace": 2}.get(asked, asked)
+    parts = parts_held(models.encoder(first.encoder), logits)
+    size = 8 * parts * first.points * (2 + len(group)) * first.points
+    return parts if size <= LAYERS_BELOW else 0
 
 
 def start(questions: Sequence[Question], visitor: str) -> Work:
@@ -283,13 +161,7 @@ def _answer(group: tuple[Question, ...], progress: Callable[[float, float], None
     asked = group[0]
     encoder = models.encoder(asked.encoder)
     task = models.task(asked.task)
-    trained = catalogue.newest(
-        catalogue.checkpoints(), asked.encoder, "linear", encoder.digest
-    ).get(task.name)
-
-    def split(reference: str):
-        return models.split(reference, "train", encoder.image_size, None)
-
+    trained = None if asked.logits == "trace" else kept.trained(asked)
     with _turns() as let_others:
 
         def step(done: float, total: float) -> None:
@@ -299,16 +171,21 @@ def _answer(group: tuple[Question, ...], progress: Callable[[float, float], None
         found = local_energies(
             encoder,
             task,
-            split(asked.task),
-            {models.task(each.control): split(each.control) for each in group},
+            kept.split(asked, asked.task),
+            {models.task(each.control): kept.split(asked, each.control) for each in group},
             points=asked.points,
-            logits=_logits_argument(asked.logits, len(task.classnames)),
+            logits=logits_argument(asked.logits, len(task.classnames)),
             seed=asked.seed,
             readout=READOUT,
             tau=None if trained is None else models.vector(trained.digest),
             progress=step,
+            layer_scores=_parts(group) > 0,
         )
-    keep_local_energies(default_store(), found)
+    noted = [
+        replace(energy, content=kept.wanted(question).content)
+        for energy, question in zip(found, group, strict=True)
+    ]
+    keep_local_energies(default_store(), noted)
 
 
 @contextmanager
@@ -329,45 +206,3 @@ def _turns() -> Generator:
     finally:
         while current:
             current.pop().__exit__(None, None, None)
-
-
-def pairs(encoder: str) -> dict[tuple[str, str], Pair]:
-    """Return the scores of every kept pair of an encoder; the one on most points counts.
-
-    Args:
-        encoder: Name.
-
-    Returns:
-        By names of task and control.
-    """
-    found: dict[tuple[str, str], Pair] = {}
-    for entry in _entries(encoder):
-        for name, energy in entry.meta["record"]["energies"].items():
-            key = (entry.meta["task"], name)
-            if key not in found or energy["n"] > found[key].points:
-                found[key] = Pair(*key, energy["n"], energy["scores"], energy["exact"])
-    return found
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def unanswered(
-    encoder: str, points: int, logits: str, answered: tuple[tuple[str, str], ...]
-) -> tuple[Question, ...]:
-    """Name the pairs of the miniature's tasks that are not kept.
-
-    Args:
-        encoder: Name.
-        points: Points a block.
-        logits: One of :data:`LOGITS`.
-        answered: Pairs that are kept.
-
-    Returns:
-        One question a pair, a task's pairs together.
-    """
-    names, control = catalogue.task_names()
-    return tuple(
-        Question(encoder, task, other, points, logits)
-        for task in names
-        for other in (*names, control)
-        if other != task and (task, other) not in set(answered)
-    )

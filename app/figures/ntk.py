@@ -198,12 +198,17 @@ def densities(panels: Sequence[Panel], kind: str) -> go.Figure:
     return figure
 
 
-def spectrum(curves: Mapping[str, np.ndarray], rank: Mapping[str, float]) -> go.Figure:
+def spectrum(
+    curves: Mapping[str, np.ndarray],
+    rank: Mapping[str, float],
+    square: Mapping[str, np.ndarray] | None = None,
+) -> go.Figure:
     """Draw singular values from large to small, each curve relative to its largest.
 
     Args:
         curves: By encoder: singular values of each logit's kernel, shape (L, R), largest first.
         rank: Effective rank of each, the mean over its logits: a vertical mark.
+        square: By encoder: eigenvalues of the square kernel on the task's points, as ``curves``.
 
     Returns:
         The figure; the vertical axis is logarithmic.
@@ -234,10 +239,19 @@ def spectrum(curves: Mapping[str, np.ndarray], rank: Mapping[str, float]) -> go.
             "%{customdata[0]:.3e}<extra></extra>",
         )
         figure.add_vline(rank[name], line={"color": colour, "width": 1.4, "dash": "dot"})
+    for place, (name, values) in enumerate((square or {}).items()):
+        share = values / np.maximum(values[:, :1], np.finfo(float).tiny)
+        figure.add_scatter(
+            x=list(range(1, values.shape[1] + 1)),
+            y=_positive(share.mean(axis=0)),
+            mode="lines",
+            line={"color": _encoder_look(place)[0], "width": 1.6, "dash": "dashdot"},
+            name=f"{name}, square kernel",
+            hovertemplate=f"{name}, square kernel: number %{{x}}, %{{y:.2e}} of the largest"
+            "<extra></extra>",
+        )
     style.layout(figure, 340)
-    figure.update_yaxes(
-        type="log", dtick=1, title="singular value / the largest", exponentformat="power"
-    )
+    figure.update_yaxes(type="log", dtick=1, title="value / the largest", exponentformat="power")
     figure.update_xaxes(title="number of the eigenfunction", rangemode="tozero")
     return figure
 

@@ -6,15 +6,22 @@ import streamlit as st
 
 from app import state, widgets
 from app.components.energy import View, energy_explorer, read_view
-from app.compute import catalogue, energies, energy_tables, ntk, records
+from app.compute import catalogue, energies, energy_tables, ntk, ntk_kept, ntk_pairs, records
 from app.compute.background import board, follow
 from app.compute.energies import Shown
+from app.compute.ntk_questions import LOGIT_TITLES, LOGITS, MOST_POINTS, POINTS, Question
 from app.figures import ntk as figures
 from app.pages import ntk_figures as drawing
 from app.widgets import choosing
 from app.widgets.rerunning import again
 
+MOST_DRAWN = 1_000_000  # images points may be drawn from
 NOBODY = "nothing"  # no encoder beside the first
+TYPED = {
+    "accept_new_options": True,
+    "help": "In the cache, or typed: NAME:TAG, NAME:FILE or NAME:random of open_clip, as in "
+    "ViT-B-32-quickgelu:random.",
+}
 INTRO = (
     r"The **local energy** $\mathcal{E}_\mathrm{loc}(x) = \sum_\rho \phi_\rho(x)^2$ says how much "
     "of the tangent kernel's eigenfunctions, found on a task, lives at an image. High on the task "
@@ -36,6 +43,7 @@ def restore() -> None:
         state.NTK_CONTROL: asked.control,
         state.NTK_POINTS: asked.points,
         state.NTK_LOGITS: asked.logits,
+        state.NTK_LIMIT: asked.limit,
     }
     st.session_state.update({key: value for key, value in wanted.items() if value is not None})
     # an address without a number of points opens with what is kept of its pair
@@ -45,19 +53,27 @@ def restore() -> None:
     st.session_state[state.NTK_REVISION] = st.session_state.get(state.NTK_REVISION, 0) + 1
 
 
-def choose() -> list[ntk.Question]:
+def typed(names: Sequence[str], key: str) -> list[str]:
+    """Return encoders to choose from, with one that was typed: it names a tag, seed or file."""
+    held = st.session_state.get(key)
+    return (
+        [*names, held] if isinstance(held, str) and ":" in held and held not in names else [*names]
+    )
+
+
+def choose() -> list[Question]:
     """Draw the choice of encoders, tasks and points; one question an encoder."""
-    names = choosing.encoder_names()
-    tasks = ntk.references()
+    names = typed(choosing.encoder_names(), state.NTK_ENCODER)
+    tasks = ntk_pairs.references()
     choosing.keep(state.NTK_ENCODER, names)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         encoder = st.selectbox(
-            "Encoder", names, key=state.NTK_ENCODER, width=210, persist_state="session"
+            "Encoder", names, key=state.NTK_ENCODER, width=168, persist_state="session", **TYPED
         )
-        others = [NOBODY, *(name for name in names if name != encoder)]
+        others = [NOBODY, *(name for name in typed(names, state.NTK_BESIDE) if name != encoder)]
         choosing.keep(state.NTK_BESIDE, others, ntk.twin(encoder, names) or NOBODY)
         beside = st.selectbox(
-            "Beside it", others, key=state.NTK_BESIDE, width=210, persist_state="session"
+            "Beside it", others, key=state.NTK_BESIDE, width=168, persist_state="session", **TYPED
         )
         choosing.keep(state.NTK_TASK, list(tasks))
         task = st.selectbox(
@@ -65,7 +81,7 @@ def choose() -> list[ntk.Question]:
             list(tasks),
             key=state.NTK_TASK,
             format_func=tasks.get,
-            width=190,
+            width=168,
             persist_state="session",
         )
         controls = [name for name in tasks if name != task]
@@ -75,31 +91,53 @@ def choose() -> list[ntk.Question]:
             controls,
             key=state.NTK_CONTROL,
             format_func=tasks.get,
-            width=190,
+            width=168,
             persist_state="session",
         )
         open_what_is_kept(encoder, task, control)
         points = st.number_input(
             "Points a block",
             4,
-            ntk.MOST_POINTS,
+            MOST_POINTS,
             step=10,
             key=state.NTK_POINTS,
-            width=130,
+            width=120,
             help="Of the task, of the control, and held out; the paper takes 200.",
             persist_state="session",
         )
         logits = st.selectbox(
             "Kernels of",
-            ntk.LOGITS,
+            LOGITS,
             key=state.NTK_LOGITS,
-            format_func=ntk.LOGIT_TITLES.get,
-            width=150,
+            format_func=LOGIT_TITLES.get,
+            width=144,
             help="One kernel for each output logit, or their sum: the trace kernel.",
             persist_state="session",
         )
+        limit = choose_limit(int(points), (task, control))
     chosen = [encoder] if beside == NOBODY else [encoder, beside]
-    return [ntk.Question(name, task, control, int(points), logits) for name in chosen]
+    return [Question(name, task, control, int(points), logits, limit=limit) for name in chosen]
+
+
+def choose_limit(points: int, pair: tuple[str, str]) -> int | None:
+    """Draw how many train images points are drawn from, and return it; None for the default."""
+    held = st.session_state.get(state.NTK_LIMIT)
+    if not (isinstance(held, int) and 2 * points <= held <= MOST_DRAWN):
+        st.session_state[state.NTK_LIMIT] = None
+    bounds = [ntk_kept.bound(Question("", *pair, points, "1"), name) for name in pair]
+    usual = max((bound for bound in bounds if bound is not None), default=None)
+    return st.number_input(
+        "Drawn from the first",
+        2 * points,
+        MOST_DRAWN,
+        step=100,
+        key=state.NTK_LIMIT,
+        placeholder="all images" if usual is None else f"{usual:,} images",
+        width=144,
+        help="Points are drawn from so many of the first images of each shuffled train split; "
+        "no more are decoded. Left empty: 20 a point, at least 2,000; the miniature's from all.",
+        persist_state="session",
+    )
 
 
 def open_what_is_kept(encoder: str, task: str, control: str) -> None:
@@ -107,29 +145,29 @@ def open_what_is_kept(encoder: str, task: str, control: str) -> None:
     pair = (encoder, task, control)
     if st.session_state.get(state.NTK_PAIR) != pair:
         st.session_state[state.NTK_PAIR] = pair
-        found = ntk.kept_choice(encoder, task, control)
+        found = ntk_kept.choice(encoder, task, control)
         if found is not None:
             st.session_state[state.NTK_POINTS], st.session_state[state.NTK_LOGITS] = found
     held = st.session_state.get(state.NTK_POINTS)
-    if not isinstance(held, int) or not 4 <= held <= ntk.MOST_POINTS:
-        st.session_state[state.NTK_POINTS] = ntk.POINTS
-    choosing.keep(state.NTK_LOGITS, ntk.LOGITS, "3")
+    if not isinstance(held, int) or not 4 <= held <= MOST_POINTS:
+        st.session_state[state.NTK_POINTS] = POINTS
+    choosing.keep(state.NTK_LOGITS, LOGITS, "3")
 
 
-def look_up(questions: Sequence[ntk.Question]) -> dict:
+def look_up(questions: Sequence[Question]) -> dict:
     """Find what is kept; an encoder that only stands beside may fail without hiding the first."""
     from engine.errors import EngineError
 
-    answers = {questions[0]: ntk.kept(questions[0])}
+    answers = {questions[0]: ntk_kept.answer(questions[0])}
     for question in questions[1:]:
         try:
-            answers[question] = ntk.kept(question)
+            answers[question] = ntk_kept.answer(question)
         except EngineError as error:
             widgets.show_error(error)
     return answers
 
 
-def begin(questions: Sequence[ntk.Question]) -> None:
+def begin(questions: Sequence[Question]) -> None:
     """Start computing answers."""
     work = follow(ntk.start(questions, choosing.visitor()), 0.5)
     st.session_state[state.NTK_RUNNING] = (tuple(questions), work)
@@ -141,7 +179,7 @@ def stop_work(work) -> None:
     st.session_state[state.NTK_RUNNING] = None
 
 
-def running() -> tuple[ntk.Question, ...]:
+def running() -> tuple[Question, ...]:
     """Draw the work in progress, and say what it answers; an error is shown once."""
     questions, work = st.session_state.get(state.NTK_RUNNING) or ((), None)
     if work is None:
@@ -174,7 +212,7 @@ def watch(work) -> None:
         )
 
 
-def offer(missing: Sequence[ntk.Question], key: str, what: str) -> None:
+def offer(missing: Sequence[Question], key: str, what: str) -> None:
     """Draw what computing would cost, and the button that starts it."""
     with widgets.engine_errors():
         plan = ntk.plan(missing)
@@ -197,9 +235,9 @@ def offer(missing: Sequence[ntk.Question], key: str, what: str) -> None:
 
 
 @st.fragment
-def panel(shown: list[Shown], questions: list[ntk.Question]) -> None:
+def panel(shown: list[Shown], questions: list[Question]) -> None:
     """Draw the explorer, and every figure that follows the released setting."""
-    offered = [item.key for item in energies.settings(shown[0].energy)]
+    offered = [item.key for item in energies.common(shown)]
     revision = st.session_state.get(state.NTK_REVISION, 0)
     at, order = st.session_state.get(state.NTK_AT) or (None, None)
     start = at if at in offered else energies.everything(shown[0].energy)
@@ -231,7 +269,7 @@ def panel(shown: list[Shown], questions: list[ntk.Question]) -> None:
         drawing.show_layers(shown)
 
 
-def remember(questions: Sequence[ntk.Question], view: View | None) -> None:
+def remember(questions: Sequence[Question], view: View | None) -> None:
     """Write the view into the address."""
     first = questions[0]
     at, order = (
@@ -240,6 +278,7 @@ def remember(questions: Sequence[ntk.Question], view: View | None) -> None:
     query = state.ntk_query(
         state.NtkView(
             encoder=first.encoder,
+            limit=first.limit,
             beside=questions[1].encoder if len(questions) > 1 else NOBODY,
             task=first.task,
             control=first.control,
@@ -254,7 +293,7 @@ def remember(questions: Sequence[ntk.Question], view: View | None) -> None:
         st.query_params.from_dict(query)
 
 
-def show_pairs(questions: Sequence[ntk.Question], busy: bool) -> None:
+def show_pairs(questions: Sequence[Question], busy: bool) -> None:
     """Draw the localization score of every pair of tasks."""
     st.subheader("Every task against every control")
     which = st.segmented_control(
@@ -271,10 +310,10 @@ def show_pairs(questions: Sequence[ntk.Question], busy: bool) -> None:
             show_matrix(question, which, busy)
 
 
-def show_matrix(question: ntk.Question, which: str, busy: bool) -> None:
+def show_matrix(question: Question, which: str, busy: bool) -> None:
     """Draw one encoder's matrix, and offer the pairs that it lacks."""
     st.markdown(f"**{question.encoder}**")
-    found = ntk.pairs(question.encoder)
+    found = ntk_pairs.pairs(question.encoder)
     if found:
         rows = energy_tables.pair_rows(found)
         tasks, controls, values, halves, hover = energy_tables.pair_matrix(found, which)
@@ -297,8 +336,8 @@ def show_matrix(question: ntk.Question, which: str, busy: bool) -> None:
             f"interval below it; all eigenfunctions, n = {sizes} points a block. "
             f"{'Exact' if all(pair.exact for pair in found.values()) else 'Approximate'}."
         )
-    missing = ntk.unanswered(
-        question.encoder, question.points, question.logits, tuple(sorted(found))
+    missing = ntk_pairs.unanswered(
+        question.encoder, question.points, question.logits, found, question.limit
     )
     if busy and not found:
         st.caption("No pair is computed yet; the one in progress will stand here.")
@@ -316,6 +355,13 @@ with widgets.engine_errors():
     at_work = running()
     unknown = [question for question, energy in answers.items() if energy is None]
     if unknown and not set(unknown) & set(at_work):
+        changed = [question.encoder for question in unknown if ntk_kept.is_outdated(question)]
+        if changed:
+            st.info(
+                f"The linearly fine-tuned task vector of {' and '.join(changed)} is newer than the "
+                "energies that are kept, which lack its coefficients: compute them again.",
+                icon=":material/info:",
+            )
         offer(unknown, "ntk", " and ".join(question.encoder for question in unknown))
     drawn = [
         Shown(question.encoder, question, energy)

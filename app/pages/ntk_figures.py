@@ -29,7 +29,7 @@ def counts(shown: Sequence[Shown], rounded: bool = True) -> str:
 
 def label_of(shown: Sequence[Shown], setting: str) -> str:
     """Return a setting as a reader sees it."""
-    found = {item.key: item for item in energies.settings(shown[0].energy)}[setting]
+    found = {item.key: item for item in energies.common(shown)}[setting]
     return f"leading R = {found.label}" if found.kind == "leading" else f"ridge l = {found.label}"
 
 
@@ -115,16 +115,16 @@ def show_spectrum(shown: Sequence[Shown]) -> None:
     """Draw singular values with the effective rank."""
     st.subheader("Spectrum")
     curves = {item.encoder: item.energy.spectrum[0].numpy() for item in shown}
+    square = {
+        item.encoder: item.energy.eigvals.numpy()
+        for item in shown
+        if item.energy.eigvals is not None
+    }
     rank = {item.encoder: float(item.energy.effective_rank("paper").mean()) for item in shown}
     widgets.figure(
-        figures.spectrum(curves, rank),
+        figures.spectrum(curves, rank, square),
         named(shown, "spectrum"),
-        [
-            {"encoder": item.encoder, "logit": str(logit), "number": k + 1, "value": float(value)}
-            for item in shown
-            for logit, row in zip(item.energy.logits, curves[item.encoder], strict=True)
-            for k, value in enumerate(row)
-        ],
+        energy_tables.spectrum_rows(shown),
         energy_tables.provenance(
             "singular values of the paper's n x 2n kernel",
             shown,
@@ -137,6 +137,7 @@ def show_spectrum(shown: Sequence[Shown]) -> None:
     st.caption(
         f"{counts(shown, rounded=False)}; of the paper's n × 2n kernel. Effective rank: the "
         "exponential of the entropy of the singular values' shares; dotted."
+        + (" Dash-dotted: eigenvalues of the square kernel on the task's points." * bool(square))
     )
 
 
@@ -145,12 +146,7 @@ def show_weighted(shown: Sequence[Shown], view: View) -> None:
     st.subheader("Weighted by the task's own coefficients")
     found = energies.weighted_panels(shown)
     if not found:
-        encoder = shown[0].encoder
-        st.info(
-            "This needs a task vector trained in the tangent space: "
-            f"`python -m engine finetune --encoder {encoder} --mode linear`, then compute again.",
-            icon=":material/info:",
-        )
+        st.info(no_coefficients(shown), icon=":material/info:")
         return
     able = [item for item in shown if item.energy.captured is not None]
     captured = {item.encoder: float(item.energy.captured.mean()) for item in able}
@@ -171,6 +167,63 @@ def show_weighted(shown: Sequence[Shown], view: View) -> None:
         rf"$\sum_\rho c_\rho^2 \phi_\rho(x)^2 / \sum_\rho c_\rho^2$, the paper's columns; the "
         f"eigenfunctions hold of the fine-tuned change of f: {shares}. {counts(able)}."
     )
+    for item in able:
+        show_regression(item)
+
+
+def no_coefficients(shown: Sequence[Shown]) -> str:
+    """Say why there are no coefficients, and what to do.
+
+    An answer without those of a task vector that is there is not shown: computing it again is
+    offered in its place.
+
+    Args:
+        shown: Encoders, none with coefficients.
+
+    Returns:
+        A sentence or two.
+    """
+    energy, encoder = shown[0].energy, shown[0].encoder
+    if tuple(energy.logits) == ("trace",):
+        return (
+            "Coefficients are those of single logits, and the trace kernel is a sum over all: "
+            "choose a number of logits under **Kernels of**."
+        )
+    return (
+        "This needs a task vector trained in the tangent space: "
+        f"`python -m engine finetune --encoder {encoder} --mode linear --tasks "
+        f"{shown[0].question.task}`. Once it is there, this page offers to compute the pair with "
+        "its coefficients."
+    )
+
+
+def show_regression(item: Shown) -> None:
+    """Say how well kernel regression on the task's points gives the fine-tuned model."""
+    found = item.energy.regression
+    if found is None:
+        return
+    explained = sum(found["explained"]) / len(found["explained"])
+    correlation = sum(found["correlation"]) / len(found["correlation"])
+    text = (
+        f"{item.encoder}: kernel regression on the task's {found['n']} points explains "
+        f"{widgets.percent(explained)} of the fine-tuned change of f on the held-out points "
+        f"(correlation {correlation:.2f}, mean over logits)."
+    )
+    accuracy = found["accuracy"]
+    if accuracy is not None:
+        said = ", ".join(
+            f"{title} {widgets.percent(accuracy[key])}"
+            for key, title in (
+                ("zeroshot", "zero-shot"),
+                ("dual", "regression"),
+                ("linear", "fine-tuned"),
+            )
+        )
+        text += (
+            f" Accuracy among these {accuracy['classes']} classes, {accuracy['n']} held-out "
+            f"points: {said}."
+        )
+    st.caption(text)
 
 
 def show_layers(shown: Sequence[Shown]) -> None:
@@ -202,6 +255,35 @@ def show_layers(shown: Sequence[Shown]) -> None:
         label_visibility="collapsed",
     )
     st.caption(f"Shares of the trace over the task's points. {counts(shown, rounded=False)}.")
+    show_blocks(shown)
+
+
+def show_blocks(shown: Sequence[Shown]) -> None:
+    """Draw how localized each block's own kernel is."""
+    names, values, intervals = energy_tables.block_scores(shown)
+    st.markdown("**How localized each block is**")
+    if not names:
+        st.caption(
+            "Blocks were not scored when this was computed: `python -m engine ntk --layer-scores` "
+            "with the same choices adds their scores."
+        )
+        return
+    widgets.figure(
+        figures.scores(names, values, intervals),
+        named(shown, "layer_scores"),
+        energy_tables.block_rows(shown),
+        energy_tables.provenance(
+            "held-out localization of each block's own kernel, all its eigenfunctions",
+            shown,
+            rounded=False,
+        ),
+        key="ntk_layer_scores",
+        alt="Area under the ROC curve of each block's own kernel with its interval",
+    )
+    st.caption(
+        "Held-out columns, all eigenfunctions of the block's own kernel above rounding; the "
+        f"blocks' kernels add up to the whole. 95 % intervals. {counts(shown, rounded=False)}."
+    )
 
 
 @st.fragment

@@ -8,6 +8,7 @@ from app.state.keys import (
     QUERY_BESIDE,
     QUERY_CONTROL,
     QUERY_ENCODER,
+    QUERY_LIMIT,
     QUERY_LOGITS,
     QUERY_ORDER,
     QUERY_POINTS,
@@ -28,6 +29,7 @@ class NtkView:
     logits: str | None = None
     setting: str | None = None
     order: str | None = None
+    limit: int | None = None
 
 
 _NTK_QUERY = {
@@ -39,7 +41,11 @@ _NTK_QUERY = {
     "logits": QUERY_LOGITS,
     "setting": QUERY_SETTING,
     "order": QUERY_ORDER,
+    "limit": QUERY_LIMIT,
 }
+
+
+DIGITS = {"points": 5, "limit": 7}  # of the numbers in an address
 
 
 def ntk_query(view: NtkView) -> dict[str, str]:
@@ -61,6 +67,11 @@ def ntk_visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> 
     if not elsewhere(query, written):
         return None
     asked = {field: query.get(key) or None for field, key in _NTK_QUERY.items()}
-    points = asked.pop("points")
-    fits = points is not None and points.isascii() and points.isdecimal() and len(points) < 6
-    return NtkView(**asked, points=int(points) if fits else None)
+    numbers = {name: _number(asked.pop(name), digits) for name, digits in DIGITS.items()}
+    return NtkView(**asked, **numbers)
+
+
+def _number(said: str | None, digits: int) -> int | None:
+    """Read a number of some digits at most."""
+    fits = said is not None and said.isascii() and said.isdecimal() and len(said) <= digits
+    return int(said) if fits else None

@@ -7,8 +7,7 @@ from engine.exhibits.cells import Parts
 from engine.exhibits.definitions import LOGITS, POINTS
 from engine.exhibits.exhibit import KEPT, NOT_RUN, Cell, Exhibit, Figure, Row, Run, Table
 from engine.exhibits.standing import Standing
-from engine.ntk import ARRANGEMENTS, LocalEnergy
-from engine.ntk.kept import VERSION, WHAT
+from engine.ntk import ARRANGEMENTS, energy_entries, read_energy
 from engine.store import Entry
 from engine.tasks import Task
 
@@ -62,10 +61,7 @@ def _found(held: Standing, task: Task) -> _Found:
     title, asked = f"local energy, {held.encoder}, {task.name}", {"encoder": held.encoder}
     if held.digest:
         asked |= {"encoder_digest": held.digest}
-    kept = held.store.find(
-        "result", what=WHAT, version=VERSION, task=task.name, points=POINTS, **asked
-    )
-    for entry in kept:
+    for entry in energy_entries(held.store, task=task.name, points=POINTS, **asked):
         energies = entry.meta["record"]["energies"]
         if held.control.name in energies:
             run = Run(words, title, KEPT, 0, None, (), (entry.digest,))
@@ -112,14 +108,7 @@ def _panel(held: Standing, item: _Found) -> dict[str, Any]:
         "words": list(item.run.words) if item.entry is None else [],
     }
     if item.entry is not None:
-        control = held.control.name
-        tensors = {
-            key.removeprefix(f"{control}/"): value
-            for key, value in held.store.get(item.entry).items()
-            if key.startswith(f"{control}/")
-        }
-        meta = item.entry.meta["record"]["energies"][control]
-        found = LocalEnergy.from_tensors(tensors, meta)
+        found = read_energy(held.store, item.entry, held.control.name)
         panel |= {
             "task_energy": _short(found.task_energy().tolist()),
             "control_energy": _short(found.control_energy().tolist()),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import CheckpointError, UsageError
+from engine.ntk.contents import Content
 from engine.ntk.scores import scored
 from engine.ntk.spectrum import effective_rank
 
@@ -17,6 +18,7 @@ BLOCKS = {
     "null": ("task", "heldout"),
     "heldout": ("heldout", "control"),
 }
+PLAIN = ("coefficients", "captured", "eigvals")  # kept in float32
 ENERGIES = ("energy", "energy_leading", "energy_ridge", "energy_weighted")
 
 
@@ -55,6 +57,14 @@ class LocalEnergy:
         indices: "task", "control", "heldout": places in the training splits, shape (n,).
         labels: Their classes.
         split_digests: Of the training splits of task and control.
+        layer_scores: For each block of the network ``scored`` of the energy of that block's own
+            kernel, all vectors, held-out columns; None where it was not asked for.
+        eigvals: Of the square kernel between the task's points, largest first, shape (L, n),
+            float64; None in answers of before.
+        regression: How well kernel regression on the task's points gives the linearly fine-tuned
+            model's outputs on the held-out ones (``engine.ntk.regression``); None without a task
+            vector.
+        content: What it rests on; None in answers of before.
         exact: True: these points, all vectors, no approximation but rounding.
         made: How: algorithm, precision, seconds, number of vectors below rounding, versions.
 
@@ -85,6 +95,10 @@ class LocalEnergy:
     coefficients: Tensor | None = None
     energy_weighted: Tensor | None = None
     captured: Tensor | None = None
+    layer_scores: dict[str, dict] | None = None
+    eigvals: Tensor | None = None
+    regression: dict | None = None
+    content: Content | None = None
     exact: bool = True
     made: dict = field(default_factory=dict)
 
@@ -134,8 +148,16 @@ class LocalEnergy:
             shares[module] = shares.get(module, 0.0) + share
         return shares
 
-    def record(self) -> dict:
-        """Give plain values, as the command line prints them; energies are means over logits."""
+    def record(self, leading: Sequence[int] = (), ridges: Sequence[float] = ()) -> dict:
+        """Give plain values, as the command line prints them; energies are means over logits.
+
+        Args:
+            leading: Some of ``self.leading``, whose energies are given too.
+            ridges: Some of ``self.ridges``, likewise.
+
+        Returns:
+            Plain values.
+        """
         mean = {side: getattr(self, f"{side}_energy") for side in ("task", "control")}
         return {
             "encoder": self.encoder,
@@ -157,8 +179,13 @@ class LocalEnergy:
             "corrected_auc_ridge": {
                 str(ridge): self.score("heldout", ridge=ridge)["auc"] for ridge in self.ridges
             },
+            **self._settings(leading, ridges),
             "effective_rank": self.effective_rank().tolist(),
             "captured": None if self.captured is None else self.captured.tolist(),
+            "layer_scores": self.layer_scores,
+            "eigvals": None if self.eigvals is None else self.eigvals.tolist(),
+            "regression": self.regression,
+            "content": None if self.content is None else self.content.plain(),
             "n": self.n,
             "seed": self.seed,
             "readout": self.readout,
@@ -169,10 +196,32 @@ class LocalEnergy:
             **self.made,
         }
 
+    def _settings(self, leading: Sequence[int], ridges: Sequence[float]) -> dict[str, dict]:
+        """Return energies at some settings, means over logits, by arrangement and block."""
+
+        def means(**reading) -> dict:
+            return {
+                arrangement: {
+                    "task": self.task_energy(arrangement, **reading).double().mean(0).tolist(),
+                    "control": self
+                    .control_energy(arrangement, **reading)
+                    .double()
+                    .mean(0)
+                    .tolist(),
+                }
+                for arrangement in ARRANGEMENTS
+            }
+
+        found = {
+            "leading_energy": {str(R): means(leading=R) for R in leading},
+            "ridge_energy": {str(ridge): means(ridge=ridge) for ridge in ridges},
+        }
+        return {name: value for name, value in found.items() if value}
+
     def to_tensors(self) -> tuple[dict[str, Tensor], dict]:
         """Give what a store keeps: energies in float16, the rest as it is, and plain values."""
         tensors = {"spectrum": self.spectrum.float()}
-        for name in (*ENERGIES, "coefficients", "captured"):
+        for name in (*ENERGIES, *PLAIN):
             value = getattr(self, name)
             if value is not None:
                 tensors[name] = value.half() if name in ENERGIES else value.float()
@@ -180,8 +229,11 @@ class LocalEnergy:
             tensors[f"indices.{name}"] = self.indices[name].to(torch.int32)
             tensors[f"labels.{name}"] = self.labels[name].to(torch.int16)
         plain = ("encoder", "encoder_digest", "task", "control", "n", "seed", "readout", "scores")
-        plain += ("layers", "split_digests", "exact", "made")
+        plain += ("layers", "split_digests", "exact", "made", "layer_scores", "regression")
         meta = {name: getattr(self, name) for name in plain}
+        meta = {name: value for name, value in meta.items() if value is not None}
+        if self.content is not None:
+            meta["content"] = self.content.plain()
         meta |= {name: list(getattr(self, name)) for name in ("logits", "leading", "ridges")}
         return {name: value.contiguous() for name, value in tensors.items()}, meta
 
@@ -208,6 +260,8 @@ class LocalEnergy:
                 for name in ("energy_weighted", "coefficients", "captured")
                 if name in tensors
             }
+            if "eigvals" in tensors:
+                named["eigvals"] = tensors["eigvals"].double()
             n, L = meta["n"], len(meta["logits"])
             shape = (3, L, 2 * n)
             if named["energy"].shape != shape or tensors["spectrum"].shape != (3, L, n):
@@ -233,6 +287,9 @@ class LocalEnergy:
                 },
                 # a store sorts the names
                 scores={name: meta["scores"][name] for name in ARRANGEMENTS},
+                layer_scores=in_order(meta.get("layer_scores")),
+                regression=meta.get("regression"),
+                content=Content(**meta["content"]) if "content" in meta else None,
             )
         except KeyError as error:
             raise CheckpointError(
@@ -256,6 +313,18 @@ class LocalEnergy:
         if ridge is not None:
             return self.energy_ridge[place][:, _place("ridge", self.ridges, ridge)]
         return self.energy[place]
+
+
+def in_order(layer_scores: Mapping[str, dict] | None) -> dict[str, dict] | None:
+    """Give the scores of blocks from input to output, whatever order a store gave them."""
+    if layer_scores is None:
+        return None
+
+    def place(label: str) -> tuple[int, str, int]:
+        name, _, number = label.partition(" ")
+        return {"input": 0, "output": 2}.get(label, 1), name, int(number or 0)
+
+    return {label: layer_scores[label] for label in sorted(layer_scores, key=place)}
 
 
 def _place(name: str, grid: Sequence, value: float) -> int:

@@ -1,6 +1,6 @@
 """From each image's gradient in the parameters of a layer to that layer's part of the kernel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -17,10 +17,15 @@ class Sums:
     Attributes:
         values: Kernel, shape (n, m), float64.
         layers: Each parameter's part of k(x_i, x_i) of the rows, shape (n,), float64.
+        block_of: The block of each parameter whose kernel is summed up by itself too.
+        blocks: Each block's part of the kernel, shape (n, m), float64; they add up to ``values``
+            where every parameter has a block.
     """
 
     values: Tensor
     layers: dict[str, Tensor] = field(default_factory=dict)
+    block_of: Mapping[str, str] = field(default_factory=dict)
+    blocks: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, name: str, kernel: Tensor, diagonal: Tensor) -> None:
         """Add a part of one parameter.
@@ -31,8 +36,21 @@ class Sums:
             diagonal: Its part of k(x_i, x_i) of the rows, shape (n,).
         """
         wide = diagonal.to(self.values.device, torch.float64)
-        self.values += kernel.to(self.values.device, torch.float64)
+        kernel = kernel.to(self.values.device, torch.float64)
+        self.values += kernel
         self.layers[name] = self.layers[name] + wide if name in self.layers else wide
+        if name in self.block_of:
+            self.block(self.block_of[name]).add_(kernel)
+
+    def block(self, label: str) -> Tensor:
+        """Return the kernel of one block, zero before anything is added to it.
+
+        Args:
+            label: Of the block.
+        """
+        if label not in self.blocks:
+            self.blocks[label] = torch.zeros_like(self.values)
+        return self.blocks[label]
 
 
 @dataclass

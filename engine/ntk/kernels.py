@@ -1,7 +1,7 @@
 """The finite-width tangent kernel of an encoder with its head: one call, three algorithms."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from engine.encoders import Encoder
 from engine.errors import UsageError
 from engine.ntk.grams import Sums
 from engine.ntk.layerwise import layerwise_kernel
-from engine.ntk.plans import Plan, plan
+from engine.ntk.plans import Plan, parts_held, plan
 from engine.ntk.saving import Saved
 from engine.ntk.twins import jacobian_kernel, products_kernel
+from engine.task_vectors import parts_of
 
 READOUTS = ("cosine", "score")
 _RUN = {"layerwise": layerwise_kernel, "jacobian": jacobian_kernel, "products": products_kernel}
@@ -30,6 +31,8 @@ class Kernel:
         values: Shape (L, n, m), float64, on the CPU.
         logits: Which, L entries: class indices, or "trace", the sum over all classes.
         layers: Each parameter's part of k(x_i, x_i) of the rows, shape (L, n), float64.
+        blocks: Each block's kernel, shape (L, n, m), float64, on the CPU, from input to output;
+            they add up to ``values``. Empty where they were not asked for.
         readout: What a logit is: "cosine" or "score".
         plan: How it was computed.
 
@@ -43,6 +46,7 @@ class Kernel:
     layers: dict[str, Tensor]
     readout: str
     plan: Plan
+    blocks: dict[str, Tensor] = field(default_factory=dict)
 
 
 def make_readout(head: Tensor, logit: int, readout: str) -> Callable[[Tensor], Tensor]:
@@ -77,6 +81,7 @@ def kernel(
     memory: int | None = None,
     progress: Callable[[float, float], None] | None = None,
     saved: Saved | None = None,
+    blocks: bool = False,
 ) -> Kernel:
     r"""Compute the tangent kernel between two sets of points, for each logit asked for.
 
@@ -99,6 +104,8 @@ def kernel(
         memory: Bytes that may be used beyond the encoder; None for half of what is free.
         progress: Called with points done and points in all, logits and blocks counted.
         saved: Where each logit's kernel is looked for, and saved when it is done.
+        blocks: Whether to keep each block's kernel too (``parts_of``): so many times L n m
+            numbers of 8 bytes more.
 
     Returns:
         The kernels.
@@ -119,16 +126,20 @@ def kernel(
         raise UsageError(f"no readout is called {readout!r}; choose cosine or score")
     n, m = len(rows_x), len(columns_x)
     shared = m >= n and torch.equal(rows_x, columns_x[:n])
-    made = plan(encoder, n, m, len(chosen), algorithm, batch, memory, shared)
+    parts = parts_of(list(theta)) if blocks else {}
+    block_of = {name: label for label, names in parts.items() for name in names}
+    # where all logits are summed one logit's blocks are held beside the sums
+    held = parts_held(encoder, 2 if logits == "trace" else len(chosen)) * blocks
+    made = plan(encoder, n, m, len(chosen), algorithm, batch, memory, shared, held)
     theta = {name: value.detach() for name, value in theta.items()}
     points, report = _counted(progress, made, shared)
     saved = None if saved is None else saved.under(made)
     found = []
     for c in chosen:
-        sums = None if saved is None else saved.read(c, (n, m))
+        sums = None if saved is None else saved.read(c, (n, m), blocks)
         if sums is None:
             f = make_readout(head, c, readout)
-            sums = _one(encoder, theta, f, rows_x, columns_x, shared, made, report)
+            sums = _one(encoder, theta, f, rows_x, columns_x, shared, made, report, block_of)
             check_finite(f"the tangent kernel of logit {c}", {"K": sums.values})
             if made.algorithm == "layerwise":
                 check_covered(encoder, theta, f, rows_x[:1], sums)
@@ -136,6 +147,10 @@ def kernel(
                 saved.write(c, sums)
         else:
             report(points)
+        if logits == "trace" and found:
+            for label, part in sums.blocks.items():
+                found[0].block(label).add_(part.to(found[0].values.device))
+            sums.blocks = {}
         found.append(sums)
     values = torch.stack([sums.values.cpu() for sums in found])
     zero = torch.zeros(n, dtype=torch.float64)
@@ -145,7 +160,13 @@ def kernel(
     if logits == "trace":
         values = values.sum(0, keepdim=True)
         layers = {name: part.sum(0, keepdim=True) for name, part in layers.items()}
-    return Kernel(values, ("trace",) if logits == "trace" else chosen, layers, readout, made)
+    each = [sums.blocks for sums in found if sums.blocks]
+    stacked = {
+        label: torch.stack([of[label].cpu() if label in of else 0 * values[0] for of in each])
+        for label in parts
+    }
+    names = ("trace",) if logits == "trace" else chosen
+    return Kernel(values, names, layers, readout, made, stacked)
 
 
 def check_covered(
@@ -205,9 +226,10 @@ def _one(
     shared: bool,
     made: Plan,
     report: Callable[[float], None],
+    block_of: Mapping[str, str],
 ) -> Sums:
     """Compute one logit's kernel, in blocks of points where the plan says so."""
-    run, options = _RUN[made.algorithm], (made.batch, made.chunk, report)
+    run, options = _RUN[made.algorithm], (made.batch, made.chunk, report, block_of)
     n, m = len(rows_x), len(columns_x)
     if made.block >= m:
         points = columns_x if shared else torch.cat([rows_x, columns_x])
@@ -220,11 +242,18 @@ def _one(
             points = torch.cat([rows, columns])
             where = slice(0, len(rows)), slice(len(rows), len(points))
             parts.append(run(encoder, theta, readout, points, *where, *options))
-        strips.append(Sums(torch.cat([part.values for part in parts], 1), parts[0].layers))
+        strip = Sums(torch.cat([part.values for part in parts], 1), parts[0].layers)
+        strips.append(replace(strip, blocks=_joined([part.blocks for part in parts], 1)))
     layers = {
         name: torch.cat([strip.layers[name] for strip in strips]) for name in strips[0].layers
     }
-    return Sums(torch.cat([strip.values for strip in strips]), layers)
+    blocks = _joined([strip.blocks for strip in strips], 0)
+    return Sums(torch.cat([strip.values for strip in strips]), layers, blocks=blocks)
+
+
+def _joined(found: Sequence[Mapping[str, Tensor]], dim: int) -> dict[str, Tensor]:
+    """Join the kernels of each block of parameters, computed for some of the points each."""
+    return {label: torch.cat([of[label] for of in found], dim) for label in found[0]}
 
 
 def _counted(

@@ -35,6 +35,7 @@ def layerwise_kernel(
     batch: int,
     chunk: int,
     progress: Callable[[int], None],
+    block_of: Mapping[str, str] | None = None,
 ) -> Sums:
     r"""Sum the kernel of one logit over the parameters without ever holding a Jacobian.
 
@@ -57,6 +58,7 @@ def layerwise_kernel(
         batch: Images a pass.
         chunk: Entries of a parameter whose per-image gradients are held at once.
         progress: Told of images that went through a segment, as a fraction of all segments.
+        block_of: The block of each parameter, to have each block's kernel too; None for none.
 
     Returns:
         The kernel and each parameter's part of its diagonal.
@@ -74,7 +76,8 @@ def layerwise_kernel(
         _parted[encoder] = segments.count > 1
     wide = torch.device("cpu") if points.device.type == "mps" else points.device
     n, m = (len(range(*which.indices(len(points)))) for which in (rows, columns))
-    sums = Sums(torch.zeros(n, m, dtype=torch.float64, device=wide))
+    zero = torch.zeros(n, m, dtype=torch.float64, device=wide)
+    sums = Sums(zero, block_of=block_of or {})
     runs = _runs(segments, watched, book, points) if len(points) <= batch else []
     entries = [] if runs else _entries(segments, theta, points, batch)
     signal: Tensor | None = None

@@ -8,19 +8,18 @@ from torch import Tensor
 
 from engine.checks import check_same_parameters
 from engine.encoders import Encoder
-from engine.errors import UsageError
 from engine.linearize import tangents
-from engine.ntk.energy import ARRANGEMENTS, BLOCKS, LocalEnergy
+from engine.ntk.draws import choose_logits, draw_points
+from engine.ntk.energy import LocalEnergy
 from engine.ntk.kernels import Kernel, kernel, make_readout
-from engine.ntk.plans import Plan, plan
+from engine.ntk.plans import Plan, parts_held, plan
+from engine.ntk.reading import RIDGES, leading_grid, read_energies
+from engine.ntk.regression import fine_tuned
 from engine.ntk.saving import LoadState, Saved, SaveState
-from engine.ntk.scores import scored
-from engine.ntk.spectrum import leading_energy, ridge_energy, right_singular, vector_energy
 from engine.provenance import provenance
 from engine.store import digest_tensors
 from engine.tasks import Split, Task
 
-RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 POINTS = 200  # the paper's
 
 
@@ -94,6 +93,7 @@ def local_energies(
     save_state: SaveState | None = None,
     share: int | None = None,
     shares: int = 1,
+    layer_scores: bool = False,
 ) -> list[LocalEnergy]:
     """Measure local energy of one task against several controls, which share its rows.
 
@@ -122,6 +122,7 @@ def local_energies(
         save_state: As ``Store.save_state``.
         share: Which share of the logits' kernels to compute and save, from 1; None for all.
         shares: Into how many the logits are divided: every ``shares``-th belongs to one.
+        layer_scores: Whether to score each block's own kernel too.
 
     Returns:
         One for each control, in their order; none for a share.
@@ -143,7 +144,9 @@ def local_energies(
         check_same_parameters(f"the task vector of {task.name}", tau, encoder.theta0)
     asked = "trace" if logits == "trace" and share is None else chosen
     if announce is not None:
-        announce(plan(encoder, n, n * len(blocks), len(chosen), algorithm, batch, memory))
+        held = parts_held(encoder, 2 if asked == "trace" else len(chosen)) * layer_scores
+        m = n * len(blocks)
+        announce(plan(encoder, n, m, len(chosen), algorithm, batch, memory, parts=held))
     begun = time.perf_counter()
     x = encoder.preprocess(torch.cat(blocks))
     head = encoder.head(task).to(x)
@@ -154,11 +157,13 @@ def local_energies(
         saved = Saved(load_state, save_state, identity)
     made = kernel(
         encoder, encoder.theta0, head, x[:n], x, asked, readout, algorithm, batch, memory,
-        progress, saved,
+        progress, saved, layer_scores,
     )  # fmt: skip
     if share is not None:
         return []
-    change = _changes(encoder, head, chosen, readout, tau, x, made.plan.batch, logits == "trace")
+    start, change = _changes(
+        encoder, head, chosen, readout, tau, x, made.plan.batch, logits == "trace"
+    )
     names = ("trace",) if logits == "trace" else tuple(task.classnames[c] for c in chosen)
     facts = {
         "algorithm": made.plan.algorithm,
@@ -167,6 +172,8 @@ def local_energies(
         "seconds": time.perf_counter() - begun,
         **provenance(),
     }
+    labels = task_split.labels[first["heldout"]]
+    dual = None if change is None else fine_tuned(made.values, start, change, labels, chosen)
     found = []
     for place, (control, split) in enumerate(controls.items()):
         where = {"task": 0, "heldout": n, "control": (2 + place) * n}
@@ -187,7 +194,10 @@ def local_energies(
                 indices=drawn,
                 labels=labels,
                 split_digests={task.name: task_split.digest, control.name: split.digest},
-                **_read(made, where, leading or leading_grid(n), ridges, change, x.dtype, facts),
+                regression=dual,
+                **read_energies(
+                    made, where, leading or leading_grid(n), ridges, change, x.dtype, facts
+                ),
             )
         )
     return found
@@ -214,81 +224,6 @@ def _identity(
     }
 
 
-def _read(
-    made: Kernel,
-    where: Mapping[str, int],
-    leading: tuple[int, ...],
-    ridges: tuple[float, ...],
-    change: Tensor | None,
-    dtype: torch.dtype,
-    facts: dict,
-) -> dict:
-    """Return all that is read off the eigenfunctions of the three arrangements."""
-    n = leading[-1]
-    spectra, energies, leadings, ridged, noise = [], [], [], [], {}
-    weighted: dict = {}
-    for arrangement in ARRANGEMENTS:
-        columns = torch.cat([torch.arange(where[b], where[b] + n) for b in BLOCKS[arrangement]])
-        singular, vectors = right_singular(made.values[:, :, columns])
-        spectra.append(singular)
-        energies.append(vector_energy(vectors))
-        leadings.append(leading_energy(vectors, leading))
-        ridged.append(ridge_energy(singular, vectors, ridges))
-        below = singular < 10 * torch.finfo(dtype).eps * singular[:, :1]
-        noise[arrangement] = int(below.sum(1).max())
-        if change is not None and arrangement == "paper":
-            weighted = coefficients(vectors, change[:, columns])
-    energy = torch.stack(energies)
-    return {
-        "spectrum": torch.stack(spectra),
-        "energy": energy.float(),
-        "leading": leading,
-        "energy_leading": torch.stack(leadings).float(),
-        "ridges": ridges,
-        "energy_ridge": torch.stack(ridged).float(),
-        "scores": {name: scored(e) for name, e in zip(ARRANGEMENTS, energy, strict=True)},
-        "made": {**facts, "vectors_below_rounding": noise},
-        **weighted,
-    }
-
-
-def coefficients(vectors: Tensor, change: Tensor) -> dict[str, Tensor]:
-    r"""Find which eigenfunctions a fine-tuned change of the logit is made of, and where they live.
-
-    .. math:: c_\rho = \sum_j \phi_\rho(x_j) \, \Delta f(x_j), \qquad
-        E_c(x_j) = \frac{\sum_\rho c_\rho^2 \phi_\rho(x_j)^2}{\sum_\rho c_\rho^2}
-
-    Args:
-        vectors: Orthonormal columns, shape (L, m, n).
-        change: Delta f of each logit at the points, shape (L, m).
-
-    Returns:
-        "coefficients", shape (L, n), float64; "energy_weighted", shape (L, m), sums to 1; and
-        "captured", shape (L,): sum_rho c^2 / sum_j Delta f^2, the share within their span.
-
-    Source:
-        Ortiz-Jimenez et al. (2023), arXiv:2305.12827, Sec. 6.1 (the coefficients c_rho of f in
-        the kernel's basis); the weighting is not in the paper.
-    """
-    found = (vectors.transpose(-2, -1) @ change[..., None].double())[..., 0]
-    total = found.square().sum(-1, keepdim=True).clamp_min(1e-300)
-    return {
-        "coefficients": found,
-        "energy_weighted": vector_energy(vectors, found.square() / total).float(),
-        "captured": (total[..., 0] / change.double().square().sum(-1).clamp_min(1e-300)).float(),
-    }
-
-
-def leading_grid(n: int) -> tuple[int, ...]:
-    """Return about a dozen values of R from 1 to n, each about 1.6 times the one before."""
-    grid = {1, n}
-    value = 1.6
-    while value < n:
-        grid.add(round(value))
-        value *= 1.6
-    return tuple(sorted(grid))
-
-
 def _changes(
     encoder: Encoder,
     head: Tensor,
@@ -298,17 +233,18 @@ def _changes(
     x: Tensor,
     batch: int,
     trace: bool,
-) -> Tensor | None:
-    """Return J tau of each logit at every point, shape (L, m); None where it is not defined."""
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Return each logit and its J tau at every point, shape (L, m); None where not defined."""
     if tau is None or trace:
-        return None
+        return None, None
     moved = {name: value.to(x) for name, value in tau.items()}
     parts = []
     for images in x.split(batch):
         z, (jz,) = tangents(encoder.features, encoder.theta0, [moved], images)
-        row = [torch.func.jvp(make_readout(head, c, readout), (z,), (jz,))[1] for c in chosen]
-        parts.append(torch.stack(row))
-    return torch.cat(parts, dim=1).double().cpu()
+        rows = [torch.func.jvp(make_readout(head, c, readout), (z,), (jz,)) for c in chosen]
+        parts.append(torch.stack([torch.stack(pair) for pair in rows], dim=1))  # (2, L, batch)
+    start, change = torch.cat(parts, dim=2).double().cpu()
+    return start, change
 
 
 def _shares(made: Kernel) -> dict[str, float]:
@@ -316,73 +252,3 @@ def _shares(made: Kernel) -> dict[str, float]:
     sums = {name: float(part.sum()) for name, part in made.layers.items()}
     total = sum(sums.values())
     return {name: value / total for name, value in sums.items()} if total else sums
-
-
-def draw_points(
-    task: Task, control: Task, task_split: Split, control_split: Split, n: int, seed: int
-) -> dict[str, Tensor]:
-    """Draw the points of the three blocks, without replacement.
-
-    Args:
-        task: For the message.
-        control: For the message.
-        task_split: 2 n images or more.
-        control_split: n images or more.
-        n: Points of each block.
-        seed: Of the draw.
-
-    Returns:
-        Places in the splits under "task", "heldout" and "control", each int64 of shape (n,).
-
-    Raises:
-        UsageError: If a split is too small, n below 2, or task and control are the same.
-    """
-    if task.name == control.name:
-        raise UsageError(f"task and control are both {task.name}; choose another control")
-    if n < 2:
-        raise UsageError(f"got {n} points; give --points 2 or more")
-    for name, split, need in (
-        (task.name, task_split, 2 * n),
-        (control.name, control_split, n),
-    ):
-        if len(split.labels) < need:
-            raise UsageError(
-                f"{n} points need {need} images of {name} and its {split.name} split has "
-                f"{len(split.labels)}; give fewer --points"
-            )
-
-    def drawn(split: Split) -> Tensor:
-        return torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(seed))
-
-    own = drawn(task_split)
-    return {"task": own[:n], "heldout": own[n : 2 * n], "control": drawn(control_split)[:n]}
-
-
-def choose_logits(logits: int | str | Sequence[str], classnames: Sequence[str]) -> list[int]:
-    """Read which logits are asked for.
-
-    Args:
-        logits: So many classes, evenly spaced in their order; "all" or "trace"; or names.
-        classnames: C names.
-
-    Returns:
-        Class indices; all of them for "trace".
-
-    Raises:
-        UsageError: If a name is unknown or the number is not from 1 to C.
-    """
-    C = len(classnames)
-    if logits in ("all", "trace"):
-        return list(range(C))
-    if isinstance(logits, int):
-        if not 1 <= logits <= C:
-            raise UsageError(f"got {logits} logits, expected from 1 to {C}, or all, or trace")
-        return [i * C // logits for i in range(logits)]
-    names = [logits] if isinstance(logits, str) else list(dict.fromkeys(logits))
-    unknown = [name for name in names if name not in classnames]
-    if unknown or not names:
-        raise UsageError(
-            f"no class is called {', '.join(map(repr, unknown)) or 'that'}; choose among "
-            f"{', '.join(classnames)}"
-        )
-    return [list(classnames).index(name) for name in names]

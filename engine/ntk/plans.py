@@ -14,6 +14,7 @@ from engine.errors import UsageError
 from engine.ntk.grams import operations as gram_operations
 from engine.ntk.layerwise import choose_segments
 from engine.ntk.uses import Book, pieces, watch
+from engine.task_vectors import parts_of
 
 ALGORITHMS = ("layerwise", "jacobian", "products")
 BATCH, CHUNK = 16, 1 << 16
@@ -65,6 +66,7 @@ class Plan:
         bytes: Beyond the encoder itself, about.
         seconds: At half the speed of a large product on this device, about.
         why: How the algorithm was chosen.
+        parts: Kernels of blocks of parameters that are held beside those of the logits.
     """
 
     algorithm: str
@@ -78,16 +80,19 @@ class Plan:
     bytes: int
     seconds: float
     why: str
+    parts: int = 0
 
     def text(self) -> str:
         """Say it in two lines."""
         blocks = "" if self.block >= self.columns else f", {self.block} points at a time"
+        parts = f", {8e-6 * self.parts * self.rows * self.columns:.0f} MB of it for"
+        parts = f"{parts} {self.parts} kernels of blocks" if self.parts else ""
         return (
             f"tangent kernel of {self.rows} x {self.columns} points, {self.logits} logit"
             f"{'s' if self.logits > 1 else ''}: {self.algorithm} ({self.why}), "
             f"{self.batch} images a pass{blocks}\n"
             f"about {self.operations / 1e9:.1f} GFLOP, {self.bytes / 1e6:.0f} MB beyond the "
-            f"encoder, {duration(self.seconds)}"
+            f"encoder{parts}, {duration(self.seconds)}"
         )
 
 
@@ -107,6 +112,7 @@ def plan(
     batch: int | None = None,
     memory: int | None = None,
     shared: bool = True,
+    parts: int = 0,
 ) -> Plan:
     r"""Choose algorithm and batch by what they cost.
 
@@ -126,6 +132,7 @@ def plan(
         batch: Images a pass, at most; None for 16.
         memory: Bytes that may be used beyond the encoder; None for half of what is free.
         shared: Whether the rows are the first columns.
+        parts: Kernels of blocks of parameters that are held until the end, 8 n m bytes each.
 
     Returns:
         The plan.
@@ -143,6 +150,7 @@ def plan(
             f"{columns}, {logits} and {batch}; give more points"
         )
     memory = free_memory(encoder) // 2 if memory is None else memory
+    beside = 8 * parts * rows * columns
     names = ALGORITHMS if algorithm == "auto" else (algorithm,)
     survey, refused = None, None
     try:
@@ -157,10 +165,10 @@ def plan(
     fitting = [
         found
         for name in names
-        if (found := _fit(counted, name, rows, columns, batch or BATCH, memory, shared))
+        if (found := _fit(counted, name, rows, columns, batch or BATCH, memory - beside, shared))
     ]
     if not fitting:
-        least = min(_bytes(counted, name, 1, LEAST_CHUNK, 2, 1) for name in names)
+        least = beside + min(_bytes(counted, name, 1, LEAST_CHUNK, 2, 1) for name in names)
         raise UsageError(
             f"the kernel takes at least {least / 1e6:.0f} MB beyond the encoder and "
             f"{memory / 1e6:.0f} MB are there; give more --memory or a smaller encoder"
@@ -171,7 +179,23 @@ def plan(
         why = "fewest operations" if refused is None else "the only one that covers it"
     operations *= logits
     seconds = operations / (ATTAINED * speed(_device(encoder), _dtype(encoder)))
-    return Plan(name, batch, chunk, block, rows, columns, logits, operations, size, seconds, why)
+    size += beside
+    return Plan(
+        name, batch, chunk, block, rows, columns, logits, operations, size, seconds, why, parts
+    )
+
+
+def parts_held(encoder: Encoder, logits: int) -> int:
+    """Count the kernels of blocks that are held to score each block.
+
+    Args:
+        encoder: Whose blocks.
+        logits: How many; 2 for the trace, whose logits are summed as they come.
+
+    Returns:
+        Blocks times logits: n m numbers of 8 bytes each.
+    """
+    return logits * len(parts_of(list(encoder.theta0)))
 
 
 def survey_of(encoder: Encoder) -> Survey:

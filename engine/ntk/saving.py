@@ -14,7 +14,7 @@ from engine.ntk.grams import Sums
 if TYPE_CHECKING:
     from engine.ntk.plans import Plan
 
-LAYER = "layer."  # before a parameter's name
+LAYER, BLOCK = "layer.", "block."  # before the name of a parameter, of a block
 SaveState = Callable[[str, dict[str, Tensor], dict], None]
 LoadState = Callable[[str], tuple[dict[str, Tensor], dict] | None]
 
@@ -43,15 +43,16 @@ class Saved:
         said = json.dumps({**self.identity, "logit": logit}, sort_keys=True)
         return f"ntk-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
 
-    def read(self, logit: int, shape: tuple[int, int]) -> Sums | None:
+    def read(self, logit: int, shape: tuple[int, int], blocks: bool = False) -> Sums | None:
         """Read one logit's kernel.
 
         Args:
             logit: Class index.
             shape: Of the kernel, (n, m).
+            blocks: Whether each block's kernel is wanted too.
 
         Returns:
-            It, on the CPU; None if it is not there.
+            It, on the CPU; None if it is not there, or not with its blocks.
 
         Raises:
             CheckpointError: If the state is of another run or shape.
@@ -66,10 +67,17 @@ class Saved:
                 f"the working state {name} is of another run; delete it from the cache's state "
                 "folder"
             )
-        layers = {
-            key.removeprefix(LAYER): value for key, value in tensors.items() if key != "values"
-        }
-        return Sums(tensors["values"], layers)
+        layers, parts = (
+            {
+                key.removeprefix(kind): value
+                for key, value in tensors.items()
+                if key.startswith(kind)
+            }
+            for kind in (LAYER, BLOCK)
+        )
+        if blocks and not parts:
+            return None
+        return Sums(tensors["values"], layers, blocks=parts if blocks else {})
 
     def write(self, logit: int, sums: Sums) -> None:
         """Save one logit's kernel.
@@ -79,5 +87,6 @@ class Saved:
             sums: The kernel and its parts.
         """
         tensors = {f"{LAYER}{name}": part.cpu() for name, part in sums.layers.items()}
+        tensors |= {f"{BLOCK}{name}": part.cpu() for name, part in sums.blocks.items()}
         tensors["values"] = sums.values.cpu()
         self.save_state(self.name(logit), tensors, {**self.identity, "logit": logit})

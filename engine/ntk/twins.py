@@ -21,6 +21,7 @@ def jacobian_kernel(
     batch: int,
     chunk: int,
     progress: Callable[[float], None],
+    block_of: Mapping[str, str] | None = None,
 ) -> Sums:
     r"""Contract the Jacobians of all points.
 
@@ -38,6 +39,7 @@ def jacobian_kernel(
         batch: Images a pass.
         chunk: Entries of a parameter in one product.
         progress: Told of images that are done.
+        block_of: The block of each parameter, to have each block's kernel too; None for none.
 
     Returns:
         The kernel and each parameter's part of its diagonal.
@@ -63,7 +65,8 @@ def jacobian_kernel(
             del found
             progress(done)
     n, m = (len(range(*which.indices(len(points)))) for which in (rows, columns))
-    sums = Sums(torch.zeros(n, m, dtype=torch.float64, device=wide_device(points)))
+    zero = torch.zeros(n, m, dtype=torch.float64, device=wide_device(points))
+    sums = Sums(zero, block_of=block_of or {})
     for name in list(held):
         for part in held.pop(name).split(chunk, dim=1):
             sums.add(name, part[rows] @ part[columns].T, part[rows].square().sum(1))
@@ -80,6 +83,7 @@ def products_kernel(
     batch: int,
     chunk: int,
     progress: Callable[[float], None],
+    block_of: Mapping[str, str] | None = None,
 ) -> Sums:
     r"""Push each row's gradient through the Jacobian of all columns.
 
@@ -98,6 +102,8 @@ def products_kernel(
         batch: Images a pass.
         chunk: Unused: nothing is held by chunks.
         progress: Told of rows that are done, as images of all.
+        block_of: The block of each parameter, to have each block's kernel too (one tangent for
+            each block, in one pass); None for none.
 
     Returns:
         The kernel and each parameter's part of its diagonal.
@@ -107,7 +113,8 @@ def products_kernel(
     """
     others = points[columns]
     n = len(points[rows])
-    sums = Sums(torch.zeros(n, len(others), dtype=torch.float64, device=wide_device(points)))
+    zero = torch.zeros(n, len(others), dtype=torch.float64, device=wide_device(points))
+    sums = Sums(zero, block_of=block_of or {})
     for i, x in enumerate(points[rows]):
         leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
         with torch.enable_grad():
@@ -118,16 +125,29 @@ def products_kernel(
             for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
         }
         del leaves, found, value
-        row = []
+        labels = list(dict.fromkeys(sums.block_of.values())) or [""]
+        moved = [v] if not sums.block_of else [_within(v, sums.block_of, b) for b in labels]
+        parts = []
         for part in others.split(batch):
-            z, (jz,) = tangents(encoder.features, theta, [v], part)
-            row.append(torch.func.jvp(readout, (z,), (jz,))[1])
-        sums.values[i] = torch.cat(row).to(sums.values)
+            z, along = tangents(encoder.features, theta, moved, part)
+            parts.append(torch.stack([torch.func.jvp(readout, (z,), (jz,))[1] for jz in along]))
+        rows_of = torch.cat(parts, dim=1).to(sums.values)  # (blocks, m)
+        sums.values[i] = rows_of.sum(0)
+        for label, row in zip(labels if sums.block_of else (), rows_of, strict=False):
+            sums.block(label)[i] = row
         for name, gradient in v.items():
             diagonal = sums.layers.setdefault(name, sums.values.new_zeros(n))
             diagonal[i] = gradient.square().sum()
         progress(len(points) / n)
     return sums
+
+
+def _within(v: Mapping[str, Tensor], block_of: Mapping[str, str], block: str) -> dict[str, Tensor]:
+    """Return a direction in one block's parameters alone."""
+    return {
+        name: value if block_of[name] == block else torch.zeros_like(value)
+        for name, value in v.items()
+    }
 
 
 def wide_device(points: Tensor) -> torch.device:

@@ -147,13 +147,26 @@ def _ntk(verbs) -> None:
         "measure where the eigenfunctions of the tangent kernel live: local energy on two tasks",
         "k(x, x') = grad f_c(x; theta_0) . grad f_c(x'; theta_0) between n points of the task and"
         "\nthose and n of the control, K = U S V^T, E(x_j) = sum_rho V_j,rho^2: Sec. 6.1, Fig. 6."
-        "\nBeside it the same for two halves of the task, and for columns that are no rows.",
+        "\nBeside it the same for two halves of the task, and for columns that are no rows."
+        "\n--json: local_energy, heldout_energy (all eigenfunctions), leading_energy and"
+        "\nridge_energy (by R and L asked for), localization_auc, corrected_auc (held-out columns;"
+        "\nalso _leading, _ridge), scores (with 95 % intervals), spectrum (singular values of the"
+        "\nn x 2n kernel), eigvals (of the square one), layers (shares of its trace), layer_scores"
+        "\n(--layer-scores), captured and regression (with a linear task vector), content (what"
+        "\nit rests on). Several controls: pairs, a list of these.",
         "ntk --encoder miniature --task letters --control objects --points 200 --json",
     )
     options.encoder(verb)
     verb.add_argument("--task", required=True, metavar="T", help="its points are the rows")
     verb.add_argument("--control", nargs="+", default=["objects"], metavar="T")
     verb.add_argument("--points", type=positive, default=200, metavar="N", help="of each block")
+    verb.add_argument(
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="draw from the first N train images (default: 20 a point, at least 2,000; the "
+        "miniature's from all of them)",
+    )
     verb.add_argument(
         "--logits",
         nargs="+",
@@ -169,6 +182,33 @@ def _ntk(verbs) -> None:
     )
     verb.add_argument(
         "--algorithm", choices=("auto", "layerwise", "jacobian", "products"), default="auto"
+    )
+    verb.add_argument(
+        "--layer-scores",
+        action="store_true",
+        help="the held-out score of each block's own kernel too; costs memory, not passes",
+    )
+    verb.add_argument(
+        "--leading",
+        type=positive,
+        nargs="+",
+        default=[],
+        metavar="R",
+        help="energies of the R leading eigenfunctions too",
+    )
+    verb.add_argument(
+        "--ridge",
+        type=finite,
+        nargs="+",
+        default=[],
+        metavar="L",
+        help="energies weighted by s^2 / (s^2 + l^2) too, l = L times the largest singular value",
+    )
+    verb.add_argument(
+        "--regression",
+        action="store_true",
+        help="refuse to go on without a linearly fine-tuned task vector, against which kernel "
+        "regression on the task's points is measured",
     )
     verb.add_argument("--batch", type=positive, metavar="N", help="images a pass, at most")
     verb.add_argument(
