@@ -1,15 +1,12 @@
-"""Local energy of tangent kernels: what is kept, what the rest costs, work in the background."""
+"""Local energy of tangent kernels: what is kept, and what the rest costs."""
 
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import streamlit as st
 
 from app.compute import catalogue, models
-from app.compute.background import Work, board
 
 POINTS = 200  # of the task, of the control, and held out: the paper's
 MOST_POINTS = 1000
@@ -23,7 +20,6 @@ LOGIT_TITLES = {
     "trace": "trace kernel",
 }
 READOUT = "cosine"  # f_c = w_c . z / |z|
-TITLE = "local energy"  # of the work
 
 
 @dataclass(frozen=True)
@@ -220,7 +216,7 @@ def _plan_of(group: tuple[Question, ...], encoder_digest: str):
 
     first = group[0]
     classes = len(models.task(first.task).classnames)
-    asked = _logits_argument(first.logits, classes)
+    asked = logits_argument(first.logits, classes)
     with models.lock().foreground():
         return engine_plan(
             models.encoder(first.encoder),
@@ -230,105 +226,14 @@ def _plan_of(group: tuple[Question, ...], encoder_digest: str):
         )
 
 
-def _logits_argument(logits: str, classes: int) -> int | str:
-    """Return a choice of logits as the engine takes it."""
-    return min(int(logits), classes) if logits.isdecimal() else logits
-
-
-def start(questions: Sequence[Question], visitor: str) -> Work:
-    """Start, or find, the computation of answers; each is kept as soon as it is there.
+def logits_argument(logits: str, classes: int) -> int | str:
+    """Return a choice of logits as the engine takes it.
 
     Args:
-        questions: What is not kept, in order.
-        visitor: Who asks; what this visitor started before is left.
-
-    Returns:
-        The work; its result is how many answers were made.
+        logits: One of :data:`LOGITS`.
+        classes: Of the task, more than which there are not.
     """
-    asked = tuple(questions)
-    return board().start(TITLE, visitor, asked, lambda work: _answer_all(asked, work))
-
-
-def _answer_all(questions: Sequence[Question], work: Work) -> int:
-    """Answer one group of questions after another, with the time left in the note."""
-    begun = time.monotonic()
-    groups = together(questions)
-    for done, group in enumerate(groups):
-
-        def progress(points: float, total: float, done=done, group=group) -> None:
-            share = (done + points / max(1, total)) / len(groups)
-            what = f"{group[0].encoder}, {models.task(group[0].task).title}"
-            note = f"{what}: point {points:.0f} of {total:.0f}"
-            work.step(int(1000 * share), 1000, note + _left(begun, share))
-
-        _answer(group, progress)
-    return len(questions)
-
-
-def _left(begun: float, share: float) -> str:
-    """Say how long the rest will take; nothing before there is anything to judge by."""
-    from engine.ntk.plans import duration
-
-    spent = time.monotonic() - begun
-    if share < 0.02 or spent < 2:
-        return ""
-    return f", about {duration(spent * (1 - share) / share)} left"
-
-
-def _answer(group: tuple[Question, ...], progress: Callable[[float, float], None]) -> None:
-    """Compute a group's answers and keep them; visitors' own work goes first between batches."""
-    from engine.ntk import keep_local_energies, local_energies
-    from engine.store import default_store
-
-    asked = group[0]
-    encoder = models.encoder(asked.encoder)
-    task = models.task(asked.task)
-    trained = catalogue.newest(
-        catalogue.checkpoints(), asked.encoder, "linear", encoder.digest
-    ).get(task.name)
-
-    def split(reference: str):
-        return models.split(reference, "train", encoder.image_size, None)
-
-    with _turns() as let_others:
-
-        def step(done: float, total: float) -> None:
-            let_others()
-            progress(done, total)
-
-        found = local_energies(
-            encoder,
-            task,
-            split(asked.task),
-            {models.task(each.control): split(each.control) for each in group},
-            points=asked.points,
-            logits=_logits_argument(asked.logits, len(task.classnames)),
-            seed=asked.seed,
-            readout=READOUT,
-            tau=None if trained is None else models.vector(trained.digest),
-            progress=step,
-        )
-    keep_local_energies(default_store(), found)
-
-
-@contextmanager
-def _turns() -> Generator:
-    """Hold the models for background work; what is given lets whoever waits go first."""
-    held = models.lock().background()
-    held.__enter__()
-    current = [held]
-
-    def let_others() -> None:
-        current.pop().__exit__(None, None, None)
-        following = models.lock().background()
-        following.__enter__()
-        current.append(following)
-
-    try:
-        yield let_others
-    finally:
-        while current:
-            current.pop().__exit__(None, None, None)
+    return min(int(logits), classes) if logits.isdecimal() else logits
 
 
 def pairs(encoder: str) -> dict[tuple[str, str], Pair]:
