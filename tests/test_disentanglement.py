@@ -14,6 +14,7 @@ from fake_encoder import FakeSplit, FakeTask, fake_encoder, fake_split, fake_tau
 from tiny_world import make_world
 from torch.func import jvp
 
+from benchmarks.stacked_cells import Stacked, differing
 from engine.__main__ import main
 from engine.disentanglement import (
     XiMap,
@@ -305,11 +306,40 @@ def test_either_order_of_the_tasks_merges_to_the_same_weights(world):
         assert torch.equal(value, merged[1][key])
 
 
+SCORES = {
+    "any": lambda s: s,
+    "whole numbers": torch.Tensor.round,
+    "nothing": torch.zeros_like,
+    "tiny": lambda s: 1e-30 * s,
+    "huge": lambda s: 1e30 * s,
+    "a vector that moves nothing": lambda s: s.round() * torch.tensor([1.0, 1, 0])[:, None, None],
+    "one that moves all alike": lambda s: torch.stack([s[0], s[1, :, :1].expand_as(s[1]), s[2]]),
+    "planes far apart": lambda s: s * torch.tensor([1e-20, 1, 1e10])[:, None, None],
+    "theta0 undecided": lambda s: s.round() * torch.tensor([0.0, 1, 1])[:, None, None],
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+@pytest.mark.parametrize("C", [1, 2, 6])
+def test_any_scores_give_what_merged_scores_say(kind, C):
+    source = torch.Generator().manual_seed(C)
+    scores = {name: SCORES[kind](torch.randn(3, 30, C, generator=source)) for name in NAMES}
+    alphas = axis(6, 3.0, -1.0)
+    found = linearized_map(scores, NAMES, alphas)
+    for own, name in enumerate(NAMES):
+        for i, j in itertools.product(range(6), repeat=2):
+            setting = [float(alphas[i]), float(alphas[j])]
+            alone = predictions(merged_scores(scores[name][[0, 1 + own]], [setting[own]]))
+            both = predictions(merged_scores(scores[name], setting))
+            changed = sum(p != q for p, q in zip(alone.tolist(), both.tolist(), strict=True))
+            assert found.xi_task[name][i, j] == changed / 30
+
+
 def test_a_map_of_many_chunks_is_the_map(monkeypatch):
     source = torch.Generator().manual_seed(1)
     scores = {name: torch.randn(3, 30, 4, generator=source) for name in NAMES}
     whole = linearized_map(scores, NAMES, axis(11))
-    monkeypatch.setattr("engine.disentanglement.linearized.CELLS", 1)
+    monkeypatch.setattr("engine.disentanglement.intervals.CELLS", 1)
     assert torch.equal(linearized_map(scores, NAMES, axis(11)).xi, whole.xi)
 
 
@@ -854,6 +884,16 @@ def miniature_world(tmp_path_factory):
             for name, entry in found.items()
         }
     return encoder.to("cpu", torch.float64), tasks, taus, splits
+
+
+def test_cells_run_in_stacks_are_those_run_alone(home):
+    encoder, tasks, taus, splits = tiny_world(home)
+    passes, names = Passes(encoder, tasks, taus, splits, batch=25), tuple(tasks)
+    cells = [dict(zip(names, pair, strict=True)) for pair in [(1, 0.5), (-1, 1), (0, 2), (2, 0)]]
+    alone = [passes.outputs(cell, names) for cell in cells]
+    assert Stacked(passes, 4).outputs(cells, names)[2]["signs"].shape == (60,)
+    assert differing(alone, Stacked(passes, 4).outputs(cells, names)) == 0
+    assert differing(alone, Stacked(passes, 4).outputs(cells[::-1], names)) > 0
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def world(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def address(world, server) -> str:
-    return server(APP, {"TAUSCOPE_CACHE": str(world.home)})
+    return server(APP, {"TAUSCOPE_CACHE": str(world.home), "TAUSCOPE_JOB_NICE": "0"})
 
 
 def open_maps(page, address: str, query: str = "?t=letters,signs&g=11") -> None:

@@ -33,7 +33,7 @@ def world(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def address(world, server) -> str:
-    return server(APP, {"TAUSCOPE_CACHE": str(world.home)})
+    return server(APP, {"TAUSCOPE_CACHE": str(world.home), "TAUSCOPE_JOB_NICE": "0"})
 
 
 def open_pair(page, address: str, query: str = PAIR) -> None:
