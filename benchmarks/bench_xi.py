@@ -15,6 +15,7 @@ the number of images where it is below 2,048 a task: at two sizes, as a + b N. T
     python benchmarks/bench_xi.py
     python benchmarks/bench_xi.py --encoder ViT-B-32-quickgelu:random --images 8 --skip-linearized
     python benchmarks/bench_xi.py --device cuda --precision bfloat16      # with a GPU
+    python benchmarks/bench_xi.py --stacked       # and 2 and 4 cells at once, their weights stacked
 
 Ratios of processor seconds stand beside those of wall seconds: a busy machine disturbs them less.
 """
@@ -40,6 +41,7 @@ from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import stacked_cells
 from engine.disentanglement import axis, linearized_map, nonlinear_map
 from engine.disentanglement.passes import Passes
 from engine.encoders import Encoder, load_encoder, plain_attention
@@ -266,6 +268,16 @@ def bench_nonlinear(setup: Setup, repeats: int, precision: str) -> dict:
     return record
 
 
+def bench_stacks(setup: Setup, repeats: int) -> dict:
+    """Return the cost of a cell, one at a time and several at once."""
+    parts = (setup.encoder, setup.tasks, setup.taus, setup.splits)
+    a, b = setup.tasks
+    grid = axis(4).tolist()
+    cells = [{a: first, b: second} for first in grid[1:3] for second in grid]
+    passes = Passes(*parts, batch=setup.batch)
+    return stacked_cells.bench_stacked(passes, cells, repeats, timed, median)
+
+
 def bench_device(setup: Setup, precision: str) -> dict:
     """Return images a second on a GPU beside the bf16 matrix-product ceiling of the same run."""
     device = setup.encoder.mean.device
@@ -384,6 +396,8 @@ def told(record: dict) -> str:
                 f"  speed-up over {name}, {said} (extrapolated): "
                 f"{both(found[name][f'ratio_{which}'])}"
             )
+    if "stacked" in record:
+        lines.append(stacked_cells.told(record["stacked"]))
     lines.append(f"GPU: {record['gpu']}")
     return "\n".join(lines)
 
@@ -403,6 +417,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--skip-linearized", action="store_true")
+    parser.add_argument("--stacked", action="store_true", help="time several cells at once too")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
     if args.threads:
@@ -420,6 +435,8 @@ def main() -> int:
             record["linearized"] = bench_linearized(setup, args.repeats)
         fewer = setup.take(args.nonlinear_images) if args.nonlinear_images else setup
         record["nonlinear"] = bench_nonlinear(fewer, args.repeats, args.precision)
+        if args.stacked:
+            record["stacked"] = bench_stacks(fewer, args.repeats)
         record["gpu"] = bench_device(setup, args.precision)
     record |= provenance()
     sys.stdout.write(told(record) + "\n")

@@ -68,3 +68,15 @@ def change_job(job: Job, **status) -> None:
     """Write other values into a job's status."""
     with files.changing(job.folder) as told:
         told |= status
+
+
+def set_going(job: Job, **status) -> None:
+    """Let a job that waits look as if this process were at work on it.
+
+    Args:
+        job: Queued.
+        **status: Further values of status.json.
+    """
+    files.replace_table(job.folder / "pid.json", {**identity(), "claim": "made"})
+    now = time.time()
+    change_job(job, state="running", claim="made", claimed=now, started=now, **status)

@@ -2,7 +2,6 @@
 
 import json
 import struct
-import threading
 
 import numpy as np
 import pytest
@@ -11,15 +10,20 @@ from streamlit.testing.v1 import AppTest
 
 from app import state
 from app.components import ximap as component
-from app.compute import catalogue
+from app.compute import catalogue, models
 from app.compute import disentanglement as compute
+from app.compute import disentanglement_jobs as asking
 from app.compute import disentanglement_passes as passes
 from app.compute.background import Work
 from app.figures import disentanglement as figures
 from app.pages.disentangling import view as viewing
+from engine.__main__ import build_parser, main
+from engine.disentanglement import axis, remembered_map
 from engine.errors import CheckpointError
+from engine.jobs import Jobs
 from engine.store import Store
 from tests import shown_pages
+from tests.made_jobs import asleep, change_job, set_going
 from tests.shown_pages import FEW, TIMEOUT, settle, texts, use
 from tests.tiny_world import make_encoder, make_world
 
@@ -33,6 +37,7 @@ def world(tmp_path_factory) -> Store:
 
 @pytest.fixture
 def here(world, monkeypatch) -> Store:
+    asleep(monkeypatch)
     return use(monkeypatch, world)
 
 
@@ -378,22 +383,115 @@ def test_a_soft_distance_is_computed(here):
     assert 0 < xi.max() <= 2
 
 
-def test_forward_passes_start_when_asked_and_are_kept(here):
+def buttons(page: AppTest) -> set[str]:
+    return {button.key for button in page.button}
+
+
+def run_in_process(here: Store, job) -> None:
+    """Do what a job's process does, and say that it is done."""
+    assert main([job.verb, *job.arguments, "--cache", str(here.home), "--json"]) == 0
+    change_job(job, state="done")
+
+
+def test_forward_passes_are_one_job_whose_map_appears_by_itself(here, capsys):
     page = open_page(t="signs,letters", g="11", x="-1,1")
     assert "miniature, non-linear" not in maps(page)
     assert "Not computed yet" in texts(page, "info")
     page.segmented_control(key=state.XI_IMAGES).set_value(250).run()
     page.button(key="start").click().run()
-    page = settle(page)
-    found = maps(page)["miniature, non-linear"]
+    assert not page.exception
+    (job,) = Jobs(here.home).list()
+    assert (job.verb, *job.arguments) == (
+        "disentanglement", "--encoder", "miniature", "--tasks", "letters", "signs",
+        "--mode", "nonlinear", "--images", "250", "--seed", "0", "--grid", "11", "--range", "1",
+    )  # fmt: skip
+    assert "start" not in buttons(page)
+    assert "cancel" in buttons(page)
+    # another visitor, the tasks the other way round: the same job, and then its map
+    other = open_page(t="letters,signs", g="11", x="-1,1")
+    other.segmented_control(key=state.XI_IMAGES).set_value(250).run()
+    assert "cancel" in buttons(other)
+    run_in_process(here, job)
+    found = maps(page.run())["miniature, non-linear"]
     alphas, xi = found["alphas"], found["tables"]["xi"]
     for i, j in ((5, 5), (10, 3)):
         wanted = slow_nonlinear(here, ("signs", "letters"), (alphas[i], alphas[j]))
         assert xi[i, j] == pytest.approx(wanted, abs=1e-6)
-    assert here.find("result", what="disentanglement")
-    # another visitor, the tasks the other way round: found, not computed
-    other = maps(open_page(t="letters,signs", g="11", x="-1,1"))["miniature, non-linear"]
-    assert other["tables"]["xi"].tolist() == xi.T.tolist()
+    turned = maps(other.run())["miniature, non-linear"]
+    assert turned["tables"]["xi"].tolist() == xi.T.tolist()
+    assert not {"start", "cancel"} & buttons(page)
+
+
+def test_a_job_is_named_by_all_that_the_map_shows(here):
+    vectors = compute.vectors("miniature")["nonlinear"]
+    asked = (vectors, ("signs", "letters"), 20, (-3.0, 3.0), "error", 500)
+    plain = asking.words(*asked)
+    assert "--grid" not in plain  # those of the paper: as Results asks for the map
+    assert "--range" not in plain
+    assert asking.words(vectors, ("letters", "signs"), *asked[2:]) == plain
+    line = asking.words(vectors, ("signs", "letters"), 21, (-1.5, 2.0), "tv", 250)
+    args = build_parser().parse_args(line)
+    assert (args.grid, args.range, args.distance) == (21, [-1.5, 2.0], "tv")
+    assert (args.images, args.tasks, args.seed) == (250, ["letters", "signs"], 0)
+
+
+def test_a_map_is_drawn_while_its_job_is_at_work_and_goes_on_when_asked_again(here):
+    page = open_page(t="signs,letters", g="11", x="-2,2", d="tv")
+    page.segmented_control(key=state.XI_IMAGES).set_value(250).run()
+    page.button(key="start").click().run()
+    (job,) = [job for job in Jobs(here.home).list() if job.state == "queued"]
+    name = cells_of(here, job, 9)
+    set_going(job, states=[name], step=9, steps=121, seconds_left=75.0)
+    page.run()
+    assert not page.exception
+    xi = maps(page)["miniature, non-linear"]["tables"]["xi"]
+    assert int((~np.isnan(xi)).sum()) == 9
+    shown = page.get("progress")[-1].proto.text
+    assert "9 of 121 cells, about 1 min 15 s left" in shown
+    change_job(job, state="failed", error="the disk is full; make room and resume")
+    page.run()
+    assert "The disk is full; make room and resume." in texts(page, "error")
+    assert int((~np.isnan(maps(page)["miniature, non-linear"]["tables"]["xi"])).sum()) == 9
+    page.button(key="start").click().run()
+    assert Jobs(here.home).get(job.id).state == "queued"  # the same job, from where it was
+    page.button(key="cancel").click().run()
+    assert Jobs(here.home).get(job.id).state == "cancelled"
+    assert "start" in buttons(page)
+
+
+def cells_of(here: Store, job, count: int) -> str:
+    """Compute a few cells as the job would, and leave; return the name of the working state."""
+    names = []
+
+    class Told(Store):
+        def save_state(self, name, tensors, meta):
+            names.append(name)
+            super().save_state(name, tensors, meta)
+
+    class Leaving(Exception):
+        pass
+
+    def tell(found, done, total):
+        if done == count:
+            raise Leaving
+
+    vectors = compute.vectors("miniature")["nonlinear"]
+    chosen = {name: vectors.checkpoints[name] for name in ("letters", "signs")}
+    assert [job.arguments[3], job.arguments[4]] == list(chosen)
+    with pytest.raises(Leaving):
+        remembered_map(
+            Told(here.home),
+            models.encoder("miniature"),
+            {name: item.entry for name, item in chosen.items()},
+            {name: models.vector(item.digest) for name, item in chosen.items()},
+            {name: models.task(name) for name in chosen},
+            lambda task, split, limit: models.split(task.name, split, 32, limit),
+            axis(11, 2.0),
+            distance="tv",
+            images=250,
+            progress=tell,
+        )
+    return names[-1]
 
 
 def slow_nonlinear(here: Store, pair: tuple[str, str], alphas) -> float:
@@ -417,33 +515,6 @@ def slow_nonlinear(here: Store, pair: tuple[str, str], alphas) -> float:
                 answers.append((encoder.features(theta, x) @ head.T).argmax(dim=1))
         total += float((answers[0] != answers[1]).double().mean())
     return total
-
-
-def test_forward_passes_are_left_and_gone_on_with(here):
-    vectors = compute.vectors("miniature")["nonlinear"]
-    alphas, reached = compute.axis(11, (-2.0, 2.0)), threading.Event()
-    seen = []
-
-    class Stopping(Work):
-        def step(self, done, total, note):
-            if self.partial is not None:
-                seen.append(int((~np.isnan(self.partial.xi)).sum()))
-                reached.set()
-                self.cancel()
-            super().step(done, total, note)
-
-    from app.compute.background import Cancelled
-
-    asked = (vectors, ("signs", "letters"), tuple(alphas.tolist()), "error", 250)
-    with pytest.raises(Cancelled):
-        passes._nonlinear(Stopping("x"), *asked)
-    assert reached.is_set()
-    assert seen[0] >= 1
-    again = Work("y")
-    found = passes._nonlinear(again, *asked)
-    assert found.complete
-    # single-task models run again, cells that were done do not
-    assert again.total < 2 * (11 + 11**2)
 
 
 def test_pages_remember_maps(here):

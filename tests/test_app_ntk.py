@@ -12,17 +12,20 @@ from streamlit.testing.v1 import AppTest
 
 from app import state
 from app.components import energy as component
-from app.compute import catalogue, energies, energy_tables, ntk, ntk_kept, ntk_pairs
-from app.compute.background import Cancelled
+from app.compute import catalogue, energies, energy_tables, ntk, ntk_jobs, ntk_kept, ntk_pairs
 from app.compute.ntk_questions import Question
 from app.figures import ntk as figures
+from engine.__main__ import main
 from engine.encoders import load_encoder
 from engine.errors import CheckpointError
+from engine.jobs import Jobs
+from engine.jobs.words import values_of
 from engine.ntk import kept_local_energy
 from engine.store import Store, digest_tensors
-from engine.tasks import CONTROL
+from engine.tasks import CONTROL, load_task
 from tests import shown_pages
-from tests.shown_pages import FEW, TIMEOUT, texts, use
+from tests.made_jobs import asleep, change_job
+from tests.shown_pages import FEW, texts, use
 from tests.tiny_energies import keep_energies
 from tests.tiny_world import make_encoder, make_world
 
@@ -37,6 +40,11 @@ def world(tmp_path_factory) -> Store:
     store = make_world(tmp_path_factory.mktemp("world"), FEW)
     keep_energies(store, "signs", ("letters", CONTROL), N)
     return store
+
+
+@pytest.fixture(autouse=True)
+def no_supervisor(monkeypatch) -> None:
+    asleep(monkeypatch)
 
 
 @pytest.fixture
@@ -349,10 +357,17 @@ def test_the_plan_stands_before_the_work_and_the_answer_is_kept(monkeypatch, tmp
     ]
     assert store.find("result", what="ntk") == []
     page.button(key="ntk_start").click().run()
-    from app.compute.background import board
-
-    for work in board().pending():
-        assert work.wait(TIMEOUT)
+    assert not page.exception
+    (job,) = Jobs(store.home).list()
+    assert (job.verb, *job.arguments) == (
+        "ntk", "--encoder", "miniature", "--task", "letters", "--control", "signs", "--points",
+        str(N), "--logits", "1", "--precision", "float32", "--seed", "0", "--readout", "cosine",
+        "--layer-scores",
+    )  # fmt: skip
+    assert "ntk_start" not in buttons(page)
+    assert {f"ntk_cancel_{job.id}"} <= set(buttons(page))
+    assert main([job.verb, *job.arguments, "--cache", str(tmp_path), "--json"]) == 0
+    change_job(job, state="done")
     page.run()
     assert not page.exception
     assert not page.error
@@ -365,18 +380,46 @@ def test_the_plan_stands_before_the_work_and_the_answer_is_kept(monkeypatch, tmp
     )
 
 
-def test_a_work_that_is_left_keeps_nothing_and_frees_the_models(here):
-    from app.compute import models
-    from app.compute.background import Work
+def test_a_job_answers_questions_that_share_its_rows(here):
+    ask = [Question("miniature", "letters", control, N, "10") for control in ("signs", CONTROL)]
+    other = Question("miniature", "signs", "letters", N, "trace")
+    ids = ntk_jobs.launch([ask[0], other, ask[1]])
+    jobs = [Jobs(here.home).get(id) for id in ids]
+    assert [values_of(job.arguments, "--control") for job in jobs] == [
+        ["signs", CONTROL],
+        ["letters"],
+    ]
+    assert ntk_jobs.launch([ask[0], other, ask[1]]) == ids  # asked again while at work
+    assert [ntk_jobs.answers(jobs[0], each) for each in (*ask, other)] == [True, True, False]
+    assert not ntk_jobs.answers(jobs[0], replace(ask[0], points=N + 1))
+    assert not ntk_jobs.answers(jobs[0], replace(ask[0], control="vehicles"))
+    assert jobs[0].option("--logits") == "10"
+    few = ntk_jobs.words([Question("miniature", "sites", "letters", N, "10")])
+    assert few[few.index("--logits") + 1] == str(len(load_task("sites").classnames))
+    for job in jobs:
+        change_job(job, state="done")
 
-    work = Work("local energy")
-    work.cancel()
-    before = len(here.find("result", what="ntk"))
-    with pytest.raises(Cancelled):
-        ntk._answer_all((Question("miniature", "letters", "signs", N, "1"),), work)
-    assert len(here.find("result", what="ntk")) == before
-    with models.lock().foreground():  # would wait for ever
-        pass
+
+def test_jobs_can_be_cancelled_resumed_and_discarded(monkeypatch, tmp_path):
+    store = use(monkeypatch, make_world(tmp_path, FEW))
+    page = open_page(t="letters", k="signs", n=str(N), l="1")
+    page.button(key="ntk_all_miniature_start").click().run()
+    assert not page.exception
+    jobs = Jobs(store.home)
+    assert len(jobs.list()) == len(catalogue.task_names()[0])
+    assert "ntk_start" not in buttons(page)  # one of them answers this pair too
+    page.button(key="ntk_cancel_all").click().run()
+    assert not page.exception
+    assert {job.state for job in jobs.list()} == {"cancelled"}
+    assert "ntk_start" in buttons(page.run())
+    newest = jobs.list()[0]
+    page.button(key=f"ntk_resume_{newest.id}").click().run()
+    assert jobs.get(newest.id).state == "queued"
+    change_job(newest, state="failed", error="no space is left; make room and resume")
+    page.run()
+    assert "No space is left; make room and resume" in texts(page, "error")
+    page.button(key=f"ntk_delete_{newest.id}").click().run()
+    assert newest.id not in {job.id for job in jobs.list()}
 
 
 def test_pairs_are_listed_and_the_missing_ones_offered(here):

@@ -1,4 +1,4 @@
-"""Forward passes for disentanglement: in the background, with time left, left when unwanted."""
+"""Forward passes for disentanglement that a page waits for, and the maps that jobs have kept."""
 
 import time
 from collections.abc import Mapping
@@ -116,75 +116,3 @@ def kept_nonlinear(
         return fits, fits and max(found.n) == images, len(found.alphas), max(found.n)
 
     return max(found, key=fit, default=None)
-
-
-def compute_nonlinear(
-    vectors: Vectors,
-    tasks: tuple[str, str],
-    alphas: np.ndarray,
-    distance: str,
-    images: int,
-    visitor: str,
-) -> Work:
-    """Start, or find, forward passes for a map; ``partial`` of the work is the map so far.
-
-    Args:
-        vectors: The non-linear reading.
-        tasks: The pair.
-        alphas: Of both axes.
-        distance: "error", "tv" or "kl".
-        images: Images a task.
-        visitor: Who asks; asking for another map leaves this one, to be gone on with later.
-
-    Returns:
-        Work whose result is the map, kept in the store.
-    """
-    key = (vectors, tasks, tuple(alphas.tolist()), distance, images)
-    return board().start("non-linear map", visitor, key, lambda work: _nonlinear(work, *key))
-
-
-def _nonlinear(
-    work: Work, vectors: Vectors, tasks: tuple[str, str], alphas, distance: str, images: int
-) -> Map:
-    """Compute a map cell by cell, or go on with it, and keep it."""
-    import torch
-
-    from engine.disentanglement.keeping import remembered_map
-    from engine.store import default_store
-
-    encoder = models.encoder(vectors.encoder)
-    chosen = vectors.of(tasks)
-    loaded = {name: models.task(item.reference) for name, item in chosen.items()}
-
-    def load(task, split: str, limit: int | None):
-        return models.split(chosen[task.name].reference, split, encoder.image_size, limit)
-
-    axis = torch.tensor(alphas, dtype=torch.float64)
-    images_of = [len(load(task, "test", images).labels) for task in loaded.values()]
-    batches = sum(-(-n // BATCH) for n in images_of)
-    watched = Watched(encoder, work, batches * (len(axis) + len(axis) ** 2))
-    first = True
-
-    def tell(found, done: int, total: int) -> None:
-        nonlocal first
-        if first:
-            # cells done before are not done again
-            watched.total, first = watched.done + batches * (total - done), False
-        watched.note = f"{done:,} of {total:,} cells"
-        work.partial = as_map(found)
-
-    watched.note = "models of one task"
-    found = remembered_map(
-        default_store(),
-        watched,
-        {name: item.entry for name, item in chosen.items()},
-        {name: models.vector(item.digest) for name, item in chosen.items()},
-        loaded,
-        load,
-        axis,
-        distance=distance,
-        images=images,
-        batch=BATCH,
-        progress=tell,
-    )
-    return as_map(found)

@@ -1,6 +1,7 @@
 """Background jobs as the Fine-tune page shows them; importing this brings no torch."""
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OVER = ("done", "failed", "cancelled", "lost")
 RESUMABLE = ("cancelled", "lost", "failed")
 LOG_LINES = 40
+SHOWN = 3  # jobs that have stopped: the newest so many
 
 
 def jobs_home() -> Path:
@@ -29,6 +31,54 @@ def listed() -> list[Job]:
     jobs = queue()
     jobs.pump()
     return jobs.list()
+
+
+def followed(verb: str) -> tuple[list[Job], list[Job]]:
+    """Return a verb's jobs that are at work or wait, and the newest of those that stopped.
+
+    Args:
+        verb: Of the command line.
+    """
+    found = [job for job in listed() if job.verb == verb]
+    at_work = [job for job in found if not job.finished]
+    return at_work, [job for job in found if job.state in RESUMABLE][:SHOWN]
+
+
+def asked(line: Sequence[str]) -> Job | None:
+    """Return the newest job of just this command line, unless it is done.
+
+    Args:
+        line: The verb and its words.
+    """
+    same = (job for job in listed() if (job.verb, *job.arguments) == tuple(line))
+    job = next(same, None)
+    return None if job is None or job.state == "done" else job
+
+
+def launch(line: Sequence[str], on: str = "local") -> str:
+    """Queue a command line, unless it is at work already; one that was stopped goes on.
+
+    Args:
+        line: The verb and its words.
+        on: The back end, of :func:`back_ends`.
+
+    Returns:
+        The job's id.
+    """
+    job = asked(line)
+    if job is None:
+        return queue().submit(list(line), on=on).id
+    return job.id if not job.finished else queue().resume(job.id).id
+
+
+def back_ends() -> tuple[str, ...]:
+    """Name where jobs can run from here."""
+    return ("local", "slurm") if shutil.which("sbatch") else ("local",)
+
+
+def link(job: Job) -> str:
+    """Return where the Fine-tune page shows a job."""
+    return f"finetune?job={job.id}"
 
 
 # of the table: title, and how it is drawn

@@ -140,13 +140,13 @@ def choices() -> dict[str, tuple[str, ...]]:
     from engine.finetune import recipe
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    slurm = shutil.which("sbatch") is not None
+    back_ends = jobs.back_ends()
     return {
         "augment": (DEFAULT, *recipe.AUGMENTATIONS),
         "precision": (DEFAULT, *recipe.PRECISIONS),
         # a cluster's nodes may have what this machine lacks
-        "device": ("auto", "cpu", *(name for name in there if there[name] or slurm)),
-        "on": ("local", "slurm") if slurm else ("local",),
+        "device": ("auto", "cpu", *(name for name in there if there[name] or "slurm" in back_ends)),
+        "on": back_ends,
     }
 
 

@@ -8,6 +8,7 @@ from app.compute import disentanglement as compute
 from app.figures import disentanglement as figures
 from app.pages.disentangling import maps, sections
 from app.pages.disentangling.view import View, alphas_in_force, set_alphas
+from app.pages.finetuning import cards
 from app.widgets import choosing
 
 DISTANCES = {
@@ -141,13 +142,14 @@ def choose_view(names: list[str], visitor: str) -> View:
                 key=state.XI_IMAGES,
                 persist_state="session",
             )
+            place = cards.choose_place(state.XI_PLACE)
     if limits[0] >= limits[1]:
         st.info("Choose a range of α that is wider than a point.", icon=":material/info:")
         st.stop()
     alphas = alphas_in_force(pair)
     titles = tuple(catalogue.titles(list(pair)))
     axis = compute.axis(grid, limits)
-    return View(pair, titles, alphas, axis, limits, distance, threshold, images, visitor)
+    return View(pair, titles, alphas, axis, limits, distance, threshold, images, visitor, place)
 
 
 def remember(view: View, encoder: str, beside: str | None, section: str) -> None:

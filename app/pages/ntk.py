@@ -6,16 +6,27 @@ import streamlit as st
 
 from app import state, widgets
 from app.components.energy import View, energy_explorer, read_view
-from app.compute import catalogue, energies, energy_tables, ntk, ntk_kept, ntk_pairs, records
-from app.compute.background import board, follow
+from app.compute import (
+    catalogue,
+    energies,
+    energy_tables,
+    jobs,
+    ntk,
+    ntk_jobs,
+    ntk_kept,
+    ntk_pairs,
+    records,
+)
 from app.compute.energies import Shown
 from app.compute.ntk_questions import LOGIT_TITLES, LOGITS, MOST_POINTS, POINTS, Question
 from app.figures import ntk as figures
 from app.pages import ntk_figures as drawing
+from app.pages.finetuning import cards
 from app.widgets import choosing
 from app.widgets.rerunning import again
 
 MOST_DRAWN = 1_000_000  # images points may be drawn from
+SHOWN = 3  # jobs at work, drawn
 NOBODY = "nothing"  # no encoder beside the first
 TYPED = {
     "accept_new_options": True,
@@ -167,49 +178,22 @@ def look_up(questions: Sequence[Question]) -> dict:
     return answers
 
 
-def begin(questions: Sequence[Question]) -> None:
-    """Start computing answers."""
-    work = follow(ntk.start(questions, choosing.visitor()), 0.5)
-    st.session_state[state.NTK_RUNNING] = (tuple(questions), work)
-
-
-def stop_work(work) -> None:
-    """Leave what was started."""
-    work.cancel()
-    st.session_state[state.NTK_RUNNING] = None
-
-
-def running() -> tuple[Question, ...]:
-    """Draw the work in progress, and say what it answers; an error is shown once."""
-    questions, work = st.session_state.get(state.NTK_RUNNING) or ((), None)
-    if work is None:
-        return ()
-    if not work.finished.is_set():
-        watch(work)
-        return questions
-    st.session_state[state.NTK_RUNNING] = None
-    if work.error is not None:
-        board().drop(work)
-        with widgets.engine_errors():
-            raise work.error
-    return ()
-
-
-@st.fragment(run_every=0.7)
-def watch(work) -> None:
-    """Draw progress and the way out of it, then run the page again."""
-    if work.finished.is_set():
+@st.fragment(run_every=1.5)
+def watch() -> None:
+    """Draw the jobs that measure local energy; run the page again when one begins or ends."""
+    at_work, stopped = jobs.followed(ntk_jobs.VERB)
+    now = [job.id for job in at_work]
+    if now != st.session_state.get(state.NTK_AT_WORK, []):
+        st.session_state[state.NTK_AT_WORK] = now
         again()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(work.fraction, text=f"{work.note} · {work.fraction:.0%}")
-        st.button(
-            "Cancel",
-            key="ntk_cancel",
-            on_click=stop_work,
-            args=(work,),
-            icon=":material/close:",
-            help="Answers already made are kept.",
-        )
+    for job in [*at_work[:SHOWN], *stopped]:
+        cards.draw(job, "ntk")
+    if len(at_work) > 1:
+        count = f"Cancel all {len(at_work)} jobs"
+        if st.button(count, key="ntk_cancel_all", icon=":material/stop_circle:"):
+            with widgets.engine_errors():
+                jobs.change("cancel", now)
+            again()
 
 
 def offer(missing: Sequence[Question], key: str, what: str) -> None:
@@ -217,21 +201,18 @@ def offer(missing: Sequence[Question], key: str, what: str) -> None:
     with widgets.engine_errors():
         plan = ntk.plan(missing)
     with st.container(border=True, key=f"{key}_plan"):
-        st.markdown(f"**Not computed yet: {what}.** It runs in the background and is kept.")
+        st.markdown(f"**Not computed yet: {what}.** A background job finds it, and it is kept.")
         with st.container(horizontal=True, gap="large"):
             st.metric("Estimated time", plan.time, width="content")
             st.metric("Operations", f"{plan.operations / 1e9:,.0f} GFLOP", width="content")
             st.metric("Memory beyond the encoder", widgets.megabytes(plan.bytes), width="content")
         for line in plan.text[:2]:
             st.caption(line.replace("\n", "; "))
-        st.button(
-            "Compute",
-            key=f"{key}_start",
-            type="primary",
-            on_click=begin,
-            args=(tuple(missing),),
-            icon=":material/play_arrow:",
-        )
+        place = cards.choose_place(f"{key}_place")
+        if st.button("Compute", key=f"{key}_start", type="primary", icon=":material/play_arrow:"):
+            with widgets.engine_errors():
+                ntk_jobs.launch(missing, place)
+            again()
 
 
 @st.fragment
@@ -352,9 +333,15 @@ with widgets.engine_errors():
     asked = choose()
     answers = look_up(asked)
     remember(asked, None)
-    at_work = running()
-    unknown = [question for question, energy in answers.items() if energy is None]
-    if unknown and not set(unknown) & set(at_work):
+    at_work, stopped = jobs.followed(ntk_jobs.VERB)
+    if at_work or stopped or st.session_state.get(state.NTK_AT_WORK):
+        watch()
+    unknown = [
+        question
+        for question, energy in answers.items()
+        if energy is None and not any(ntk_jobs.answers(job, question) for job in at_work)
+    ]
+    if unknown:
         changed = [question.encoder for question in unknown if ntk_kept.is_outdated(question)]
         if changed:
             st.info(

@@ -42,7 +42,9 @@ class _Asked:
         self.args = args
         self.store: Store = open_store(args)
         self.tasks: dict[str, Task] = {task.name: task for task in open_tasks(args.tasks)}
-        self.alphas: Tensor = axis(args.grid, args.range)
+        low, high = (-args.range[0], *args.range)[-2:]
+        # symmetric to the bit where the ends are
+        self.alphas: Tensor = axis(args.grid, high, None if low == -high else low)
         self.encoder = open_encoder(args, self.store)
         self.entries: dict[str, Entry] = {
             name: find_checkpoint(self.store, self.encoder, task, args.mode, args.seed)
@@ -136,6 +138,8 @@ def _check_options(args: argparse.Namespace) -> None:
         check_pair(args.tasks or ())
     if (args.matrix or args.diagonal) and args.distance != "error":
         raise UsageError(f"{many[0]} knows the distance error alone; leave --distance out")
+    if len(args.range) > 2:
+        raise UsageError("--range takes one number or two; leave the others out")
     if args.alpha is not None and not args.matrix:
         raise UsageError("--alpha belongs to --matrix; maps take --grid and --range")
     sharding.check(args)

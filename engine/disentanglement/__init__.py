@@ -6,6 +6,7 @@ from engine.disentanglement.keeping import (
     kept_map,
     kept_maps,
     map_key,
+    map_so_far,
     remembered_map,
 )
 from engine.disentanglement.linearized import (
@@ -34,6 +35,7 @@ __all__ = [
     "linearized_map",
     "linearized_matrix",
     "map_key",
+    "map_so_far",
     "nonlinear_diagonal",
     "nonlinear_map",
     "nonlinear_matrix",

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from engine.disentanglement.maps import IMAGES, XiMap
-from engine.disentanglement.nonlinear import nonlinear_map
+from engine.disentanglement.nonlinear import map_of_tables, nonlinear_map
+from engine.disentanglement.precision import precision_for
 from engine.encoders import Encoder
 from engine.errors import EngineError
 from engine.provenance import provenance
@@ -127,6 +128,24 @@ def kept_maps(
     return [item for item in found if item is not None]
 
 
+def map_so_far(store: Store, name: str, encoder: str) -> XiMap | None:
+    """Read the cells of a map that is still being computed, or was stopped.
+
+    Args:
+        store: Where working states lie.
+        name: Of the working state.
+        encoder: Name, for the record.
+
+    Returns:
+        The map, NaN where a cell is not computed; None if there is no such state.
+
+    Raises:
+        CheckpointError: If the state is damaged.
+    """
+    found = store.load_state(name)
+    return None if found is None else map_of_tables(*found, encoder)
+
+
 def remembered_map(
     store: Store,
     encoder: Encoder,
@@ -158,7 +177,8 @@ def remembered_map(
         distance: "error", "tv" or "kl".
         images: The most images of a task; None for all.
         batch: Images a pass.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "auto", as of ``nonlinear_map``. An exact map that is
+            kept answers all three.
         force: Compute again what is kept.
         progress: As of ``nonlinear_map``.
         share: Which share of the cells to compute and leave in its working state; None to put
@@ -174,11 +194,13 @@ def remembered_map(
     names = tuple(tasks)
     asked = {"mode": "nonlinear", "alphas": alphas, "distance": distance, "images": images}
     key = map_key(encoder, entries, tasks, lambda task, split: load(task, split, PROBE), **asked)
-    if precision != "float32":  # never given where an exact answer is asked for
-        key = f"{key}-{precision}"
-    kept = None if force else kept_map(store, key, names)
-    if kept is not None:
-        return kept
+    precision = precision_for(encoder, precision)
+    # an approximate map is never given where an exact one is asked for
+    half = f"{key}-bfloat16"
+    for known in () if force else (key, half)[: 1 + (precision == "bfloat16")]:
+        kept = kept_map(store, known, names)
+        if kept is not None:
+            return kept
     states = set()
 
     def read(name: str) -> tuple[dict[str, Tensor], dict] | None:
@@ -206,7 +228,15 @@ def remembered_map(
         return found
     device = next(iter(encoder.theta0.values())).device.type
     checkpoints = {name: entries[name].digest for name in names}
-    keep_map(store, key, found, device=device, checkpoints=checkpoints, precision=precision)
+    precision = "float32" if found.exact else "bfloat16"
+    keep_map(
+        store,
+        key if found.exact else half,
+        found,
+        device=device,
+        checkpoints=checkpoints,
+        precision=precision,
+    )
     for name in states:
         store.drop_state(name)
     return found

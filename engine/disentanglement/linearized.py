@@ -1,11 +1,4 @@
-r"""The linearized readings of Eq. (6): algebra on class scores, no model pass.
-
-A merged score is affine in both alphas. On a row of the grid (one alpha fixed) the class that the
-single-task model predicts, p, stays the winner exactly while D_c = s_p - s_c > 0 for all other c,
-an interval of the other alpha. So a row takes O(N C) operations and not O(G N C), the whole map
-O(G N C) + O(G N). Cells within rounding of an interval's end are decided by ``merged_scores``
-itself, so the map has its bits.
-"""
+"""The linearized readings of Eq. (6): algebra on class scores, no model pass."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,14 +13,11 @@ from engine.disentanglement.distances import (
     check_distance,
     percentile_interval,
 )
+from engine.disentanglement.intervals import CELLS, kept_shares
 from engine.disentanglement.maps import Diagonal, PairMatrix, XiMap, bounds_of, named_bounds
 from engine.disentanglement.passes import check_pair
 from engine.errors import UsageError
 from engine.responses import Responses, merged_scores, predictions
-
-ROUNDING = 1e-12  # of the largest score: far above what float64 sums of three terms lose
-CELLS = 1 << 18  # values in a chunk
-TIES = 1 << 16  # undecided cells in a chunk
 
 
 def feature_products(reading: Responses) -> Tensor:
@@ -213,111 +203,6 @@ def checked_scores(name: str, scores: Tensor, planes: int) -> Tensor:
         raise UsageError(f"there are no images of {name}; give its test split some")
     check_finite(f"class scores of {name}", {"scores": scores})
     return scores
-
-
-def kept_shares(scores: Tensor, alphas: Tensor, own: int, other: int) -> Tensor:
-    r"""Measure how often a second vector changes what the first one's model predicts.
-
-    Args:
-        scores: Shape (3, N, C), float32, finite.
-        alphas: Shape (G,), ascending, float64.
-        own: Plane of the task's own vector, 1 or 2.
-        other: Plane of the second one.
-
-    Returns:
-        Shares of changed predictions, shape (G, G), float64: rows are alphas of ``own``.
-
-    Raises:
-        UsageError: If the alphas do not ascend.
-    """
-    G, N, C = len(alphas), scores.shape[1], scores.shape[2]
-    if G and bool((alphas.diff() <= 0).any()):
-        raise UsageError("the alphas of a map must ascend, each once; sort them")
-    largest = scores.abs().amax(dim=(1, 2)).double()
-    scale = largest[0] + alphas.abs().max() * (largest[1] + largest[2])
-    margin = float(ROUNDING * scale)
-    pair = scores[0].double(), scores[own].double(), scores[other].double()
-    winners, bounds = [], []
-    for some in alphas.split(max(1, CELLS // (N * C))):
-        winner, ends = _intervals(*pair, some, alphas, margin)
-        winners.append(winner)
-        bounds.append(ends)
-    # all (G, N); [first, last) holds every cell that may keep its winner, [low, high) those sure to
-    first, low, high, last = torch.cat(bounds, dim=1)
-    kept = torch.zeros(G, G + 1, dtype=torch.int64)
-    ones = torch.ones_like(low)
-    kept.scatter_add_(1, low, ones).scatter_add_(1, high, -ones)
-    kept = kept.cumsum(dim=1)[:, :G]
-    rows = ((low > first) | (last > high)).nonzero()
-    if len(rows):
-        ends = (first, low, high, last)
-        kept = kept + _decided(scores, alphas, own, torch.cat(winners), rows, ends)
-    return (N - kept).double() / N
-
-
-def _intervals(
-    s0: Tensor, s_own: Tensor, s_other: Tensor, some: Tensor, alphas: Tensor, margin: float
-) -> tuple[Tensor, Tensor]:
-    """Return for rows ``some`` the winners, (R, N), and the ends of their intervals, (4, R, N)."""
-    single = s0 + some[:, None, None] * s_own  # (R, N, C)
-    winner = predictions(single)[..., None]
-    lead = single.gather(2, winner) - single  # D_c where the other alpha is 0
-    slope = s_other.expand_as(single).gather(2, winner) - s_other  # of D_c
-    rival = torch.ones_like(lead, dtype=torch.bool).scatter_(2, winner, value=False)
-    sure, maybe = _reach(lead - margin, slope, rival), _reach(lead + margin, slope, rival)
-    near = 4 * torch.finfo(torch.float64).eps  # the division rounds as well
-    low = torch.searchsorted(alphas, _stretched(sure[0], near), right=False)
-    high = torch.searchsorted(alphas, _stretched(sure[1], -near), right=True)
-    high = torch.maximum(high, low)
-    first = torch.searchsorted(alphas, _stretched(maybe[0], -near), right=False)
-    last = torch.searchsorted(alphas, _stretched(maybe[1], near), right=True)
-    first, last = torch.minimum(first, low), torch.maximum(last, high)
-    return winner[..., 0], torch.stack([first, low, high, last])
-
-
-def _reach(lead: Tensor, slope: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ends of the interval of a on which lead + a slope >= 0 for all rivals.
-
-    Empty ones have the lower end above the upper one. Shapes (G, N, C) to (G, N).
-    """
-    root = -lead / slope
-    never = rival & (slope == 0) & (lead < 0)
-    low = torch.where(rival & (slope > 0), root, -math.inf).amax(dim=2)
-    high = torch.where(rival & (slope < 0), root, math.inf).amin(dim=2)
-    return torch.where(never.any(dim=2), math.inf, low), high
-
-
-def _stretched(ends: Tensor, by: float) -> Tensor:
-    """Return ends moved by a relative amount, upwards where ``by`` is positive."""
-    return ends + ends.abs().clamp(min=1e-300).nan_to_num(posinf=0.0) * by
-
-
-def _decided(
-    scores: Tensor,
-    alphas: Tensor,
-    own: int,
-    winner: Tensor,
-    rows: Tensor,
-    bounds: tuple[Tensor, Tensor, Tensor, Tensor],
-) -> Tensor:
-    """Count kept predictions among the cells that rounding leaves open, shape (G, G)."""
-    G = len(alphas)
-    at = torch.arange(G)
-    kept = torch.zeros(G * G, dtype=torch.int64)
-    for part in rows.split(max(1, TIES // G)):
-        i, image = part.unbind(1)
-        first, low, high, last = (bound[i, image][:, None] for bound in bounds)
-        undecided = ((at >= first) & (at < low)) | ((at >= high) & (at < last))
-        row, j = undecided.nonzero().unbind(1)
-        i, image = i[row], image[row]
-        merged = scores[0, image].double()
-        for plane in (1, 2):  # the order of merged_scores
-            alpha = alphas[i if plane == own else j][:, None]
-            change = alpha * scores[plane, image].double()
-            merged = merged + change
-        same = predictions(merged) == winner[i, image]
-        kept += torch.bincount((i * G + j)[same], minlength=G * G)
-    return kept.reshape(G, G)
 
 
 def _by_logits(

@@ -19,6 +19,7 @@ from engine.disentanglement.distances import (
 )
 from engine.disentanglement.maps import IMAGES, Diagonal, PairMatrix, XiMap, named_bounds
 from engine.disentanglement.passes import Passes, check_pair
+from engine.disentanglement.precision import checked_passes, precision_for
 from engine.disentanglement.shares import (
     Cell,
     LoadState,
@@ -76,8 +77,9 @@ def nonlinear_map(
         distance: "error", "tv" or "kl".
         images: The most images of a task; None for all.
         batch: Images a pass.
-        precision: "float32", or "bfloat16" for the passes: then the map is not exact, and its
-            note gives the share of predictions that changed at five cells.
+        precision: "float32"; "bfloat16" for the passes, then the map is not exact and its note
+            gives the share of predictions that changed at five cells, beyond ``MOST_CHANGED`` all
+            passes are in float32 all the same; "auto" as ``precision_for`` chooses.
         digests: Of the task vectors, by name, for the record; computed by default.
         progress: Called as (the map so far, cells done, cells) after each cell; raise in it to
             stop.
@@ -106,7 +108,16 @@ def nonlinear_map(
     alphas = torch.as_tensor(alphas, dtype=torch.float64)
     check_share(share, shares, len(alphas) ** 2)
     used = _first_images(splits, names, images)
-    passes = _passes(encoder, tasks, taus, used, distance, batch, precision)
+    passes, note = checked_passes(
+        encoder,
+        tasks,
+        taus,
+        used,
+        alphas,
+        distance=distance,
+        batch=batch,
+        precision=precision_for(encoder, precision),
+    )
     digests = dict(digests or {name: digest_tensors(dict(taus[name])) for name in names})
     n = {name: len(used[name].images) for name in names}
     identity = {
@@ -119,21 +130,21 @@ def nonlinear_map(
         "alphas": alphas.tolist(),
         "distance": distance,
         "batch": batch,
-        "precision": precision,
+        "precision": "bfloat16" if passes.half else "float32",
     }
     name = state_name(identity)
     tables = read_tables(load_state, name, len(alphas), identity, share, shares)
     mine = share_of(list(refining(len(alphas))), share, shares)
     cells = [cell for cell in mine if tables["xi"][0][cell].isnan()]
     singles = _single_axes(passes, names, alphas, cells)
-    note = _half_note(encoder, tasks, taus, used, passes, alphas) if passes.half else ""
     weights = None
     if distance != "error":
         # by name, so that swapping the tasks leaves each its samples
         weights = [bootstrap_counts(n[task], sorted(names).index(task)) for task in names]
 
     def told() -> XiMap:
-        return _told(encoder, names, alphas, tables, n, distance, digests, used, passes.half, note)
+        kept = {key: value.clone() for key, value in tables.items()}
+        return map_of_tables(kept, identity, encoder.name, note)
 
     state = states_of(name, shares)[share or 0]
     for done, (i, j) in enumerate(cells, start=len(mine) - len(cells) + 1):
@@ -149,6 +160,33 @@ def nonlinear_map(
         if progress is not None:
             progress(told(), done, len(mine))
     return told()
+
+
+def map_of_tables(tables: Tables, identity: Mapping, encoder: str, note: str = "") -> XiMap:
+    """Return the map of the cells so far, as a working state holds them.
+
+    Args:
+        tables: "xi", "low" and "high", NaN where a cell is not computed.
+        identity: What its cells depend on: the state's meta.
+        encoder: Name, for the record.
+        note: What there is to say.
+    """
+    names = tuple(identity["tasks"])
+    return XiMap(
+        encoder=encoder,
+        encoder_digest=identity["encoder"],
+        mode="nonlinear",
+        tasks=names,
+        alphas=torch.tensor(identity["alphas"], dtype=torch.float64),
+        xi_task=dict(zip(names, tables["xi"], strict=True)),
+        **named_bounds(names, tables["low"], tables["high"]),
+        n=dict(identity["n"]),
+        distance=identity["distance"],
+        exact=identity["precision"] == "float32",
+        taus=dict(identity["taus"]),
+        splits=dict(identity["splits"]),
+        note=note,
+    )
 
 
 def refining(G: int) -> Iterator[tuple[int, int]]:
@@ -333,44 +371,3 @@ def _enter(
     tables["low"][:, i, j] = torch.stack([low for low, _ in ends])
     tables["high"][:, i, j] = torch.stack([high for _, high in ends])
     tables["xi"][:, i, j] = torch.stack(terms)
-
-
-def _told(
-    encoder, names, alphas, tables: Tables, n, distance, digests, splits, half: bool, note: str
-) -> XiMap:
-    """Return the map of the cells so far, in tensors of its own."""
-    kept = {key: value.clone() for key, value in tables.items()}
-    return XiMap(
-        encoder=encoder.name,
-        encoder_digest=encoder.digest,
-        mode="nonlinear",
-        tasks=names,
-        alphas=alphas,
-        xi_task=dict(zip(names, kept["xi"], strict=True)),
-        **named_bounds(names, kept["low"], kept["high"]),
-        n=dict(n),
-        distance=distance,
-        exact=not half,
-        taus=dict(digests),
-        splits={name: splits[name].digest for name in names},
-        note=note,
-    )
-
-
-def _half_note(encoder, tasks, taus, splits, passes: Passes, alphas: Tensor) -> str:
-    """Return what bfloat16 passes change: predictions at the corners and the middle."""
-    names = tuple(tasks)
-    full = _passes(encoder, tasks, taus, splits, "error", passes.batch, "float32")
-    kept, passes.distance = passes.distance, "error"
-    ends, middle = (0, len(alphas) - 1), len(alphas) // 2
-    changed = total = 0
-    for i, j in [(i, j) for i in ends for j in ends] + [(middle, middle)]:
-        setting = {names[0]: float(alphas[i]), names[1]: float(alphas[j])}
-        exact, rounded = full.outputs(setting, names), passes.outputs(setting, names)
-        changed += sum(int((exact[name] != rounded[name]).sum()) for name in names)
-        total += sum(len(exact[name]) for name in names)
-    passes.distance = kept
-    return (
-        f"passes in bfloat16: {changed} of {total} predictions ({100 * changed / total:.2f} %) "
-        "differ from float32 at the corners and the middle of the grid"
-    )

@@ -42,6 +42,7 @@ class Job:
         error: One sentence with the next action.
         waiting: Why it is not started yet, a sentence.
         artifacts: Digests of what it put in the store.
+        working: Names of the working states it saved, which a page can look into.
         priority: Higher first.
         after: Ids of the jobs it waits for.
         on: "local" or "slurm".
@@ -74,6 +75,7 @@ class Job:
     error: str | None
     waiting: str | None
     artifacts: tuple[str, ...]
+    working: tuple[str, ...]
     priority: int
     after: tuple[str, ...]
     on: str
@@ -247,6 +249,7 @@ def described(folder: Path, spec: Mapping, status: Mapping, who: Mapping, state:
         error=_text(told, "error", None),
         waiting=_text(told, "waiting", None),
         artifacts=tuple(digest for _, digest in pairs(told["artifacts"])),
+        working=_texts(told, "states"),
         priority=int(_number(spec, "priority")),
         after=_texts(spec, "after"),
         on=_one_of(spec.get("on"), BACK_ENDS, "on"),

@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from engine.jobs import Jobs
+from engine.store import Store
 from tests.tiny_world import make_world
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -19,10 +21,15 @@ MAP = ".st-key-map_linear .tauscope-ximap"  # Playwright looks into shadows
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory, server) -> str:
-    world = make_world(tmp_path_factory.mktemp("cache"), FEW)
-    make_world(world.home, FEW, name="miniature-random", seed=2)
-    return server(APP, {"TAUSCOPE_CACHE": str(world.home)})
+def world(tmp_path_factory) -> Store:
+    found = make_world(tmp_path_factory.mktemp("cache"), FEW)
+    make_world(found.home, FEW, name="miniature-random", seed=2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(world, server) -> str:
+    return server(APP, {"TAUSCOPE_CACHE": str(world.home), "TAUSCOPE_JOB_NICE": "0"})
 
 
 def open_maps(page, address: str, query: str = "?t=letters,signs&g=11") -> None:
@@ -196,13 +203,33 @@ def test_the_address_of_another_restores_the_view(page, address):
     page.locator(".st-key-section_0 .js-plotly-plot").wait_for(timeout=LIMIT)
 
 
-def test_forward_passes_are_drawn_as_they_come_and_can_be_left(page, address, settled):
+def test_forward_passes_are_drawn_as_they_come_and_can_be_left(page, address, world, settled):
     open_maps(page, address, "?t=letters,signs&g=21")
     page.get_by_role("button", name=re.compile("Compute 21 × 21 cells")).click()
-    page.locator(".st-key-map_nonlinear .tauscope-ximap[data-drawn]").wait_for(timeout=LIMIT)
+    partial = page.locator(".st-key-map_nonlinear .tauscope-ximap[data-drawn]")
+    partial.wait_for(timeout=LIMIT)
     page.get_by_text(re.compile(r"of 441 cells, about .* left")).wait_for(timeout=LIMIT)
+    (job,) = Jobs(world.home).list()
+    assert job.state == "running"
+    link = page.get_by_role("link", name="On Fine-tune")
+    assert link.get_attribute("href").endswith(f"finetune?job={job.id}")
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name=re.compile("Compute 21 × 21 cells")).wait_for(timeout=LIMIT)
+    again = page.get_by_role("button", name=re.compile("Compute 21 × 21 cells"))
+    again.wait_for(timeout=LIMIT)
+    assert partial.is_visible()  # what was done is still drawn
+    wait_until(page, lambda: Jobs(world.home).get(job.id).state == "cancelled", 120)
+    settled(page, LIMIT)
+
+
+def test_a_small_map_is_computed_by_a_job_and_appears_by_itself(page, address, world, settled):
+    open_maps(page, address, "?t=signs,textures&g=11&x=-1,1")
+    before = len(Jobs(world.home).list())
+    page.get_by_role("button", name=re.compile("Compute 11 × 11 cells")).click()
+    done = page.locator(".st-key-map_nonlinear_download")
+    done.wait_for(timeout=2 * LIMIT)
+    jobs = Jobs(world.home).list()
+    assert len(jobs) == before + 1
+    assert (jobs[0].verb, jobs[0].state) == ("disentanglement", "done")
     settled(page, LIMIT)
 
 

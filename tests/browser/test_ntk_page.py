@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from engine.encoders import load_encoder
+from engine.jobs import Jobs
 from engine.ntk import kept_local_energy
 from engine.store import Store
 from tests.tiny_energies import keep_energies
@@ -32,7 +33,7 @@ def world(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def address(world, server) -> str:
-    return server(APP, {"TAUSCOPE_CACHE": str(world.home)})
+    return server(APP, {"TAUSCOPE_CACHE": str(world.home), "TAUSCOPE_JOB_NICE": "0"})
 
 
 def open_pair(page, address: str, query: str = PAIR) -> None:
@@ -147,11 +148,16 @@ def test_the_plan_comes_first_and_cancelling_or_finishing_both_work(page, addres
     before = len(world.find("result", what="ntk"))
     button.focus()
     button.press("Enter")
-    page.wait_for_selector(EXPLORER, timeout=LIMIT)
+    link = page.get_by_role("link", name="On Fine-tune")
+    link.wait_for(timeout=LIMIT)
+    (job,) = Jobs(world.home).list()
+    assert link.get_attribute("href").endswith(f"finetune?job={job.id}")
+    page.wait_for_selector(EXPLORER, timeout=LIMIT)  # the answer appears by itself
+    assert Jobs(world.home).get(job.id).state == "done"
     assert len(world.find("result", what="ntk")) == before + 1
     assert "n = 6" in page.get_by_test_id("energy-status").inner_text()
     page.locator(".st-key-ntk_all_miniature_start button").click()
-    page.get_by_role("button", name=re.compile("Cancel")).click(timeout=LIMIT)
+    page.get_by_role("button", name=re.compile("Cancel all")).click(timeout=LIMIT)
     page.locator(".st-key-ntk_all_miniature_start button").wait_for(timeout=LIMIT)
     assert page.get_by_role("alert").count() == 0
 

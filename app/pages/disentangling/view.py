@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -25,6 +26,7 @@ class View:
         threshold: Of the share of the search box.
         images: Images a task of forward passes to be started.
         visitor: Who starts background work.
+        place: The back end of jobs to be started.
     """
 
     tasks: tuple[str, str]
@@ -36,25 +38,32 @@ class View:
     threshold: float
     images: int
     visitor: str
+    place: str = "local"
 
     @property
     def grid(self) -> int:
         """Points an axis."""
         return len(self.axis)
 
-    def request(self, vectors: Vectors) -> tuple:
-        """Name the forward passes that this view would start."""
-        asked = (self.tasks, self.grid, self.limits, self.distance, self.images)
-        return (vectors.encoder_digest, vectors.digests, *asked)
-
 
 @dataclass(eq=False)
 class Cell:
-    """One reading's place in a row of maps: a map, work that makes it, or why there is none."""
+    """One reading's place in a row of maps.
+
+    Attributes:
+        vectors: Its task vectors, if there are any.
+        found: The map.
+        works: What makes a linearized one.
+        line: The command line that would make a non-linear one, where what is found does not fit.
+        job: The job of that line, at work or stopped.
+        why: Why there is no map.
+    """
 
     vectors: Vectors | None
     found: Map | None = None
     works: list = field(default_factory=list)
+    line: tuple[str, ...] = ()
+    job: Any = None
     why: str = ""
 
 

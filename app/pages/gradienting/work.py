@@ -5,7 +5,7 @@ import streamlit as st
 from app import state, widgets
 from app.compute import gradients_jobs as compute
 from app.compute import jobs
-from app.pages.finetuning.details import show_state
+from app.pages.finetuning import cards
 from app.pages.gradienting import choice
 from app.widgets.rerunning import again
 
@@ -84,14 +84,14 @@ def start(
     """Draw the button that launches a job."""
     if st.button(title, key=key, icon=":material/play_arrow:", type="primary", disabled=disabled):
         with widgets.engine_errors():
-            compute.launch(compute.words(encoder, regime, fields))
+            jobs.launch(compute.words(encoder, regime, fields))
         st.rerun()
 
 
 @st.fragment(run_every=1.5)
 def watch() -> None:
     """Draw the jobs at work or stopped; run the page again when one begins or ends."""
-    at_work, stopped = compute.followed()
+    at_work, stopped = jobs.followed(compute.VERB)
     now = [job.id for job in at_work]
     before = st.session_state.get(state.GRADIENTS_AT_WORK, [])
     if now != before:
@@ -100,22 +100,4 @@ def watch() -> None:
             st.session_state.pop(state.GRADIENTS_RUN, None)  # the newest answer comes first
         again()
     for job in [*at_work, *stopped]:
-        with st.container(border=True, key=f"gradients_job_{job.id}"):
-            show_state(job, named=True)
-            with st.container(horizontal=True):
-                if not job.finished:
-                    act("Cancel", "cancel", job, "stop_circle", "Keeps its working state.")
-                else:
-                    act("Resume", "resume", job, "resume", "Goes on where it stopped.")
-                    act("Discard", "delete", job, "delete", "Forgets the job and what it had.")
-
-
-def act(title: str, name: str, job, icon: str, about: str) -> None:
-    """Draw a button that changes a job."""
-    if st.button(title, key=f"gradients_{name}_{job.id}", icon=f":material/{icon}:", help=about):
-        with widgets.engine_errors():
-            if name == "delete":
-                jobs.delete([job.id], artifacts=False)
-            else:
-                jobs.change(name, [job.id])
-        st.rerun()
+        cards.draw(job, "gradients")

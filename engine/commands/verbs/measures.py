@@ -110,7 +110,12 @@ def _disentanglement(verbs) -> None:
     options.seed(verb)
     verb.add_argument("--grid", type=positive, default=20, metavar="G", help="alphas (default: 20)")
     verb.add_argument(
-        "--range", type=finite, default=3.0, metavar="R", help="alphas from -R to R (default: 3)"
+        "--range",
+        type=finite,
+        nargs="+",
+        default=[3.0],
+        metavar="R",
+        help="alphas from -R to R (default: 3), or from the first to the second of two",
     )
     verb.add_argument(
         "--distance",
@@ -131,9 +136,10 @@ def _disentanglement(verbs) -> None:
     verb.add_argument("--diagonal", action="store_true", help="all tasks at once, along alpha")
     verb.add_argument(
         "--precision",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "auto"),
         default="float32",
-        help="of non-linear passes; bfloat16 is approximate and says what it changed",
+        help="of non-linear passes; bfloat16 is approximate, says what it changed and gives way "
+        "to float32 where that is over 1 %% of predictions; auto: bfloat16 on a GPU that has it",
     )
     verb.add_argument("--force", action="store_true", help="compute again what is kept")
     _shards(verb, "the cells of a non-linear map")
