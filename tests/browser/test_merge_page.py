@@ -255,9 +255,9 @@ def test_the_figure_gives_csv_json_and_svg(page, address, downloaded, settled):
     page.keyboard.press("Escape")
     settled(page, LIMIT)
     figure = page.locator(".st-key-merge_figure .js-plotly-plot").first
-    figure.hover()
+    figure.hover(timeout=LIMIT)
     with page.expect_download(timeout=LIMIT) as caught:
-        figure.locator("[data-title^=Download]").click()
+        figure.locator("[data-title^=Download]").click(timeout=LIMIT)
     assert caught.value.suggested_filename.endswith(".svg")
     drawn = Path(caught.value.path()).read_text()
     assert drawn.lstrip().startswith("<svg")
