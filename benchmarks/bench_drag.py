@@ -25,7 +25,7 @@ from engine.provenance import provenance
 from tests.browser import conftest
 
 APP = Path(__file__).parents[1] / "app" / "server.py"
-PATIENCE = 300_000  # ms
+PATIENCE = 900_000  # ms: the first view computes every score
 WIDGET = "[data-testid=alpha-widget]"
 # the texts that stand in the readouts, frame by frame, until told to stop
 WATCH = """(places) => {

@@ -11,6 +11,7 @@ from app import state
 from app.components.epochs import View, read_view
 from app.compute import gradients as compute
 from app.compute import gradients_jobs, gradients_tables
+from app.compute import jobs as launching
 from app.compute.background import board
 from app.figures import gradients as figures
 from app.figures import gradients_merging as merging
@@ -556,7 +557,7 @@ def test_what_is_not_there_is_offered_and_becomes_one_job(empty):
     assert job.verb == "gradients"
     assert job.arguments == ("--encoder", "miniature", "--regime", "sgd")
     line = gradients_jobs.words("miniature", "sgd", {})
-    assert gradients_jobs.launch(line) == job.id  # asked again while at work: the same job
+    assert launching.launch(line) == job.id  # asked again while at work: the same job
     assert "gradients_offer_start" not in {button.key for button in page.run().button}
 
 

@@ -73,6 +73,6 @@ def caption(view: View, found: Map) -> str:
     box = f"ξ ≤ {view.threshold:.2f} on **{share:.0%}** of the search box ({cells} cells)"
     return (
         f"Nearest cell {at}: {said}. "
-        + (box if cells else "No cell in the search box")
+        + (box if cells else f"No cell in the search box{'' if found.complete else ' yet'}")
         + f". {kind(found)}"
     )
