@@ -516,9 +516,9 @@ def test_an_added_task_is_offered_by_the_pages(here, pictures):
     assert catalogue.titles(["signs", "land_use", str(pictures)])[1:] == ["land use"] * 2
     chooser = open_page("checkpoint").selectbox(key=state.BRING_TASK)
     assert "land use" in chooser.options
-    from app.compute import ntk
+    from app.compute import ntk_pairs
 
-    assert ntk.references()[str(pictures)] == "land use"
+    assert ntk_pairs.references()[str(pictures)] == "land use"
     page = click(page, state.BRING_FORGET)
     assert catalogue.own_tasks() == {}
     assert pictures.is_dir()

@@ -153,7 +153,8 @@ def test_what_a_method_merges_is_exported(ask, home, tmp_path, kind):
     store, out = Store(home), tmp_path / ("folder" if kind == "huggingface" else "x.safetensors")
     words = ["--tasks", *TASKS, "--method", "ties", "--option", "density=0.5", "--alpha", "0.8"]
     told = ask("export", "--as", kind, *words, "--out", out)
-    assert (told["method"], told["options"]) == ("ties", {"density": 0.5})
+    usual = {"average": 0, "drop": 0.0, "seed": 0}
+    assert (told["method"], told["options"]) == ("ties", {"density": 0.5, **usual})
     assert told["coefficients"] == {"merged direction": 0.8}
     assert set(told["checkpoints"]) == set(TASKS)
     encoder = load_encoder("miniature", store)
@@ -163,7 +164,8 @@ def test_what_a_method_merges_is_exported(ask, home, tmp_path, kind):
     direction = prepare(taus, "ties", density=0.5)
     if kind == "huggingface":
         card = (out / "README.md").read_text()
-        assert "theta_0 + 0.8 tau, tau being what ties (density 0.5) makes of" in card
+        made = "ties (density 0.5, average 0, drop 0, seed 0)"
+        assert f"theta_0 + 0.8 tau, tau being what {made} makes of" in card
         assert all(f"| {task} | - | " in card for task in TASKS)
         return
     with safetensors.safe_open(out, "pt") as file:
