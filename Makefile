@@ -26,7 +26,7 @@ test: export HF_HUB_OFFLINE := 1
 test: export HF_DATASETS_OFFLINE := 1
 test: lint ## format, lint and every test, the slow ones and the browser's too
 	$(BIN)/python -m pytest --slow --ignore=tests/browser --numprocesses=auto --maxprocesses=4 --dist=loadfile
-	$(BIN)/python -m pytest --slow tests/browser --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --slow tests/browser
 
 lint: $(VENV)/.develop-installed ## ruff alone
 	$(BIN)/ruff format --check .
