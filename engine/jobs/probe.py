@@ -78,16 +78,13 @@ def probed(
     Raises:
         UsageError: If the encoder has no blocks to be computed again.
     """
-    path, key = (
-        _rates(store),
-        _key(store, encoder_name, mode, precision, device, checkpointing),
-    )
     kept = recalled(store, encoder_name, mode, precision, device, checkpointing)
     if kept is not None:
         return kept
     encoder = load_encoder(encoder_name, store, device)
     encoder = checkpointed(encoder) if checkpointing else encoder
     found = _measured(encoder, mode, precision)
+    path, key = _rates(store), _key(store, encoder_name, mode, precision, device, checkpointing)
     with contextlib.suppress(OSError):  # it is measured again the next time
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(path.with_suffix(".lock")):

@@ -82,7 +82,8 @@ class JobsTable {
 
   update() {
     const rows = this.sorted();
-    for (const id of this.rows.keys()) if (!rows.some((row) => row.id === id)) this.drop(id);
+    const listed = new Set(rows.map((row) => row.id));
+    for (const id of this.rows.keys()) if (!listed.has(id)) this.drop(id);
     rows.forEach((row, place) => {
       const drawn = this.rows.get(row.id) ?? this.add(row);
       // moving a node takes the focus away: only what stands elsewhere is moved
