@@ -81,28 +81,39 @@ def run(
     Returns:
         One answer a task, in order.
     """
+    from engine.evaluate import nonlinear_scores
     from engine.task_vectors import combine
 
     encoder = models.encoder(encoder_name)
     taus = {name: vector(name) for name in coefficients}
     theta = combine(encoder.theta0, taus, dict(coefficients))
+    if work is None:
+        return _at_once(encoder, theta, references, limit)
     answers = []
     for done, reference in enumerate(references):
-        if work is not None:
-            work.step(done, len(references), models.task(reference).title)
-        answers.append(_answer(encoder, theta, reference, limit, work is not None))
+        work.step(done, len(references), models.task(reference).title)
+        split, head = _asked(encoder, reference, limit)
+        scores = nonlinear_scores(models.Polite(encoder), theta, split.images, head)
+        answers.append(_answer(scores, split))
     return answers
 
 
-def _answer(encoder, theta, reference: str, limit: int | None, polite: bool) -> Forward:
-    """Return one task's answer."""
-    from engine.evaluate import nonlinear_scores
+def _at_once(encoder, theta, references: tuple[str, ...], limit: int | None) -> list[Forward]:
+    """Return every task's answer: a visitor waits."""
+    from engine.evaluate import scores_of_tasks
 
+    asked = [_asked(encoder, reference, limit) for reference in references]
+    with models.lock().foreground():
+        scores = scores_of_tasks(encoder, theta, [(split.images, head) for split, head in asked])
+    return [_answer(each, split) for each, (split, _) in zip(scores, asked, strict=True)]
+
+
+def _asked(encoder, reference: str, limit: int | None):
+    """Return a task's test images and its head."""
     split = models.split(reference, "test", encoder.image_size, limit)
-    head = encoder.head(models.task(reference))
-    if polite:
-        scores = nonlinear_scores(models.Polite(encoder), theta, split.images, head)
-    else:
-        with models.lock().foreground():
-            scores = nonlinear_scores(encoder, theta, split.images, head)
+    return split, encoder.head(models.task(reference))
+
+
+def _answer(scores, split) -> Forward:
+    """Return what a model answers on a split."""
     return Forward(scores.numpy(), split.labels.numpy(), split.digest)

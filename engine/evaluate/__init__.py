@@ -13,6 +13,7 @@ from engine.evaluate.measures import (
 )
 from engine.evaluate.negation import KEEP, negation
 from engine.evaluate.search import search_alpha, search_alphas, search_direction
+from engine.evaluate.streams import scores_of_tasks
 
 __all__ = [
     "ALPHAS",
@@ -28,6 +29,7 @@ __all__ = [
     "negation",
     "nonlinear_scores",
     "normalized_accuracy",
+    "scores_of_tasks",
     "search_alpha",
     "search_alphas",
     "search_direction",
