@@ -3,13 +3,14 @@
 The embedded miniature, its eight tasks and the control on 500 images each, both linearized
 readings, in Chromium, with an empty local cache. Prints JSON: updates of the readouts a second
 while the button is down, the time from mouse event to mouse event, and what an update computes.
-The driver sends the events, so that it sets the pace where the page keeps up with it. Quote it
-from an idle machine.
+The mouse moves at the pace of a real one, whether the page has answered the last move or not: a
+driver that waits for each answer sets the pace itself. Quote it from an idle machine.
 
-    python -m benchmarks.bench_drag [--moves 300]
+    python -m benchmarks.bench_drag [--moves 600] [--rate 125]
 """
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -17,9 +18,10 @@ import shutil
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.async_api import Page, async_playwright
 
 from engine.provenance import provenance
 from tests.browser import conftest
@@ -56,29 +58,35 @@ END = """(seen) => {
 }"""
 
 
-def drag(page: Page, moves: int) -> dict:
+async def drag(page: Page, moves: int, rate: float) -> dict:
     """Drag the first slider to and fro, and return what the page showed meanwhile.
 
     Args:
         page: The Merge page, its widget drawn.
         moves: Of the mouse, a pixel or more each.
+        rate: Moves a second.
 
     Returns:
         What the watcher in the page has counted and timed.
     """
-    slider = page.locator("[data-testid^=range-]").nth(1)
-    box = slider.bounding_box()
+    box = await page.locator("[data-testid^=range-]").nth(1).bounding_box()
     middle, width = box["y"] + box["height"] / 2, box["width"]
-    places = page.locator("[data-testid^=value-]").element_handles()
-    page.mouse.move(box["x"] + 0.3 * width, middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.35 * width, middle)  # warms up
-    watched = page.evaluate_handle(WATCH, places)
+    places = await page.locator("[data-testid^=value-]").element_handles()
+    await page.mouse.move(box["x"] + 0.3 * width, middle)
+    await page.mouse.down()
+    await page.mouse.move(box["x"] + 0.35 * width, middle)  # warms up
+    mouse = await page.context.new_cdp_session(page)
+    watched = await page.evaluate_handle(WATCH, places)
+    began, sent = time.perf_counter(), []
     for step in range(moves):
-        sweep = abs((2 * step / 60) % 2 - 1)  # to and fro in 60 moves
-        page.mouse.move(box["x"] + (0.1 + 0.8 * sweep) * width, middle)
-    found = watched.evaluate(END)  # the button is still down
-    page.mouse.up()
+        sweep = abs((2 * step / 120) % 2 - 1)  # to and fro in 120 moves
+        at = {"x": box["x"] + (0.1 + 0.8 * sweep) * width, "y": middle}
+        event = {"type": "mouseMoved", "button": "left", "buttons": 1, **at}
+        sent.append(asyncio.ensure_future(mouse.send("Input.dispatchMouseEvent", event)))
+        await asyncio.sleep(max(0.0, began + (step + 1) / rate - time.perf_counter()))
+    await asyncio.gather(*sent)
+    found = await watched.evaluate(END)  # the button is still down
+    await page.mouse.up()
     return found
 
 
@@ -97,36 +105,37 @@ def told(found: dict, tasks: int) -> dict:
     }
 
 
-def measure(address: str, moves: int) -> dict:
+async def measure(address: str, moves: int, rate: float) -> dict:
     """Return the figures of both linearized readings."""
     record = {}
-    with sync_playwright() as play:
-        browser = play.chromium.launch(
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(
             executable_path=shutil.which("chromium"), args=conftest.CHROMIUM_FLAGS
         )
         for reading in ("posthoc", "linear"):
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.goto(f"{address}/merge?r={reading}", timeout=PATIENCE)
-            page.wait_for_selector(WIDGET, timeout=PATIENCE)
-            page.wait_for_selector(conftest.READY, timeout=PATIENCE)
-            page.wait_for_timeout(5000)  # what is computed after the first paint
-            rows = page.locator("[data-testid^=value-]").count()
-            record[reading] = told(drag(page, moves), rows)
-            page.close()
-        browser.close()
+            page = await browser.new_page(viewport={"width": 1440, "height": 900})
+            await page.goto(f"{address}/merge?r={reading}", timeout=PATIENCE)
+            await page.wait_for_selector(WIDGET, timeout=PATIENCE)
+            await page.wait_for_selector(conftest.READY, timeout=PATIENCE)
+            await page.wait_for_timeout(5000)  # what is computed after the first paint
+            rows = await page.locator("[data-testid^=value-]").count()
+            record[reading] = told(await drag(page, moves, rate), rows)
+            await page.close()
+        await browser.close()
     return record
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--moves", type=int, default=300)
+    parser.add_argument("--moves", type=int, default=600)
+    parser.add_argument("--rate", type=float, default=125, help="moves of the mouse a second")
     asked = parser.parse_args()
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as home:
         process, address = conftest._start(APP, {"TAUSCOPE_CACHE": home}, Path(home) / "server.txt")
         try:
-            record = measure(address, asked.moves)
+            record = asyncio.run(measure(address, asked.moves, asked.rate))
         finally:
             conftest._stop(process)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": before}

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from engine.store import Store
+from engine.tasks import miniature
 
+WHOLE = dict(miniature.SIZES)
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -56,6 +58,13 @@ def _has_accelerator() -> bool:
 def store(tmp_path) -> Store:
     """Give an empty store in a folder of its own, without embedded entries."""
     return Store(tmp_path / "cache")
+
+
+@pytest.fixture
+def as_elsewhere(monkeypatch):
+    """Give the splits the sizes that a new process finds, whatever a module made of them."""
+    for name, size in WHOLE.items():
+        monkeypatch.setitem(miniature.SIZES, name, size)
 
 
 @pytest.fixture

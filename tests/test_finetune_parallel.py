@@ -112,12 +112,12 @@ def gone(pid):
     return False
 
 
-@pytest.fixture(scope="module", params=["nonlinear", "linear"])
-def alone(request, tmp_path_factory):
-    """A mode, and the checkpoint that one process makes in it."""
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The checkpoint that one process makes; both modes run together in double precision below."""
     store = new_store(tmp_path_factory.mktemp("alone"))
-    assert main(words(store.home, *SHORT, "--mode", request.param)) == 0
-    return request.param, the_checkpoint(store)
+    assert main(words(store.home, *SHORT)) == 0
+    return the_checkpoint(store)
 
 
 # ------------------------------------------------------------------------------------ same result
@@ -125,20 +125,18 @@ def alone(request, tmp_path_factory):
 
 @pytest.mark.slow
 def test_several_processes_equal_one_up_to_rounding(alone, tmp_path):
-    mode, expected = alone
-    n = {"nonlinear": 3, "linear": 2}[mode]
     store = new_store(tmp_path)
-    done = run("engine", *words(tmp_path, *SHORT, "--mode", mode, "--processes", str(n), "--json"))
+    done = run("engine", *words(tmp_path, *SHORT, "--processes", "3", "--json"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1  # the first process alone answers
     assert done.stderr.count("step 8 of 8") == 1
     found = the_checkpoint(store)
-    assert_same_up_to_rounding(found, expected)
-    assert (expected[1]["processes"], found[1]["processes"]) == (1, n)
+    assert_same_up_to_rounding(found, alone)
+    assert (alone[1]["processes"], found[1]["processes"]) == (1, 3)
     assert json.loads(done.stdout)["checkpoints"][0]["accuracy"] == found[1]["accuracy"]
     assert not list(tmp_path.glob("state/*.safetensors"))
     # the shares really were computed apart: the sums are not to the bit those of one process
-    assert any(not torch.equal(found[0][key], expected[0][key]) for key in found[0])
+    assert any(not torch.equal(found[0][key], alone[0][key]) for key in found[0])
 
 
 IN_DOUBLE = """
@@ -183,13 +181,12 @@ def test_in_double_precision_nothing_but_the_last_bits_differs(tmp_path):
 
 @pytest.mark.slow
 def test_torchrun_starts_them_too(tmp_path, alone):
-    mode, expected = alone
     store = new_store(tmp_path)
     launched = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "engine")
-    done = run(*launched, *words(tmp_path, *SHORT, "--mode", mode, "--json"))
+    done = run(*launched, *words(tmp_path, *SHORT, "--json"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"checkpoints"') == 1
-    assert_same_up_to_rounding(the_checkpoint(store), expected)
+    assert_same_up_to_rounding(the_checkpoint(store), alone)
 
 
 # ---------------------------------------------------------------------------- stopping and failing
@@ -216,9 +213,8 @@ def test_asked_to_stop_they_stop_at_one_step_and_go_on_from_there(tmp_path, toge
 
 @pytest.mark.slow
 def test_stopped_by_two_and_resumed_equals_uninterrupted(tmp_path, alone):
-    mode, expected = alone
     store = new_store(tmp_path)
-    code = STOP_AT_5.format(home=str(tmp_path), arguments=words(tmp_path, *SHORT, "--mode", mode))
+    code = STOP_AT_5.format(home=str(tmp_path), arguments=words(tmp_path, *SHORT))
     stopped = run(
         "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script(code, tmp_path)
     )
@@ -227,10 +223,8 @@ def test_stopped_by_two_and_resumed_equals_uninterrupted(tmp_path, alone):
     assert meta["step"] == 5
     # the log of the steps before came along
     assert [entry["step"] for entry in meta["log"]] == [1, 2, 3, 4, 5]
-    n = {"nonlinear": "2", "linear": "1"}[mode]  # another number will do
-    done = run("engine", *words(tmp_path, *SHORT, "--mode", mode, "--processes", n))
-    assert done.returncode == 0, done.stderr
-    assert_same_up_to_rounding(the_checkpoint(store), expected)
+    assert main(words(tmp_path, *SHORT)) == 0  # another number will do
+    assert_same_up_to_rounding(the_checkpoint(store), alone)
 
 
 # the second process alone is asked to stop, at step 5

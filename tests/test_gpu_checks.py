@@ -1,8 +1,12 @@
 """The GPU checklist: what it says without a GPU, its table, and that all of it runs small."""
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,7 +82,20 @@ def test_a_section_that_fails_is_a_row(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_it_runs_small_on_the_cpu_and_prints_the_table(capsys, tmp_path):
+def test_it_runs_small_on_the_cpu_and_prints_the_table(capsys, tmp_path, monkeypatch):
+    fresh = measuring.fresh
+
+    def here(module, words, *more):
+        """Several processes are several; what wants one for its figures alone runs in this one."""
+        if "--processes" in words and words[words.index("--processes") + 1] != "1":
+            return fresh(module, words, *more)
+        out = io.StringIO()
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        with contextlib.redirect_stdout(out):
+            importlib.import_module({"engine": "engine.__main__"}.get(module, module)).main()
+        return json.loads(out.getvalue().splitlines()[-1])
+
+    monkeypatch.setattr(measuring, "fresh", here)
     words = ["--device", "cpu", "--quick", "--out", str(tmp_path / "checks.json"), "--only"]
     chosen = list(SECTIONS)
     assert gpu_checks.main([*words, *chosen]) == 0

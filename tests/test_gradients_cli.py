@@ -243,7 +243,7 @@ def test_it_tells_its_parts_to_a_job(ask, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on(tmp_path):
+def test_killed_it_goes_on(tmp_path, capsys, as_elsewhere):
     words = ["gradients", "--tasks", "letters", "signs", "--regime", "sgd", "--batch", "16",
              "--epochs", "12", "--images", "160", "--limit", "20", "--threads", "1", "--device",
              "cpu", "--modes", "nonlinear", "--sections", "trajectory", "--json"]  # fmt: skip
@@ -256,15 +256,12 @@ def test_killed_it_goes_on(tmp_path):
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    answers = [
-        json.loads(
-            subprocess.run(
-                [*command, tmp_path / name], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for name in ("killed", "whole")
-    ]
-    assert answers[0]["trajectory"] == answers[1]["trajectory"]
+    answers = []
+    for name in ("killed", "whole"):
+        capsys.readouterr()
+        assert main([*words, "--cache", str(tmp_path / name)]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["trajectory"])
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def test_a_cost_grows_as_the_recipe_says(store):
 def test_what_was_measured_is_remembered_by_machine(store, monkeypatch):
     first = guess(store)
     monkeypatch.setattr(probe, "_measured", lambda *_: pytest.fail("measured again"))
-    assert guess(store) == replace(first, batch_that_fits=guess(store).batch_that_fits)
+    again = guess(store)  # what fits depends on the memory that is free at the moment
+    assert again == replace(first, batch_that_fits=again.batch_that_fits)
     path = store.home / "jobs" / "rates.json"
     monkeypatch.undo()
     path.write_text("[damaged")

@@ -261,9 +261,7 @@ def test_masked_attention_of_duals_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["ViT-B-32-quickgelu:random", "ViT-B-16:random", "convnext_base_w:random"]
-)
+@pytest.mark.parametrize("name", ["ViT-B-32-quickgelu:random", "convnext_tiny:random"])
 def test_real_encoders_agree_with_torchs_jvp(name):
     encoder = load_encoder(name, store=None)
     x, taus = _images(encoder, 2), [_tau(encoder.theta0, s, 1e-3) for s in (1, 2)]

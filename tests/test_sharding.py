@@ -255,7 +255,7 @@ def test_a_killed_share_is_lost_and_resumes_and_the_merge_is_the_map(tmp_path, a
     mine, whole = tmp_path / "shares", tmp_path / "whole"
     for home in (mine, whole):
         make_world(home, tasks=("signs", "handwriting"))
-    pair = (*PAIR[:3], "--grid", "16", "--images", "400", "--threads", "1", "--device", "cpu")
+    pair = (*PAIR[:3], "--grid", "12", "--images", "300", "--threads", "1", "--device", "cpu")
     words = ("disentanglement", *pair)
     told = ask(mine, *words, "--shards", "2", "--background")
     jobs, (first, second) = Jobs(mine), told["shards"]
@@ -269,7 +269,7 @@ def test_a_killed_share_is_lost_and_resumes_and_the_merge_is_the_map(tmp_path, a
         return job
 
     seen = until(first, lambda job: job.step >= 8)
-    assert (seen.steps, seen.state) == (128, "running")
+    assert (seen.steps, seen.state) == (72, "running")
     os.kill(process_of(seen.folder)["pid"], signal.SIGKILL)
     assert until(first, lambda job: job.state == "lost").step >= 8
     assert "which is lost; resume" in until(told["job"], lambda job: first in job.waiting).waiting

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.state.keys import QUERY_SECTION, START
+from app.state.keys import QUERY_SECTION
 from app.state.merge import MergeView, from_query, to_query
 
 BRING_SECTIONS = ("checkpoint", "task", "export")
@@ -58,8 +58,3 @@ def bring_to_query(view: BringView) -> dict[str, str]:
     """Write a view as the address's parameters; :func:`bring_from_query` gives it back."""
     setting = to_query(view.merge) if view.section == "export" and view.merge.tasks else {}
     return {QUERY_SECTION: view.section, **setting}
-
-
-def taken_alphas(view: MergeView, tasks: list[str]) -> dict[str, float]:
-    """Give every task an alpha: what the view says, else the usual start."""
-    return {task: view.alphas.get(task, START) for task in tasks}
