@@ -11,6 +11,9 @@ export MALLOC_TRIM_THRESHOLD_ := 100000000000
 export MALLOC_MMAP_THRESHOLD_ := 100000000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# files in the order of their names: by their number of tests, long ones would come last, alone
+TOGETHER := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
 .PHONY: help app test lint format figures clean
 
 help: ## this list
@@ -25,8 +28,8 @@ app: $(VENV)/.runtime-installed ## the dashboard, at http://localhost:$(PORT); o
 test: export HF_HUB_OFFLINE := 1
 test: export HF_DATASETS_OFFLINE := 1
 test: lint ## format, lint and every test, the slow ones and the browser's too
-	$(BIN)/python -m pytest --slow --ignore=tests/browser --numprocesses=auto --maxprocesses=4 --dist=loadfile
-	$(BIN)/python -m pytest --slow tests/browser
+	$(BIN)/python -m pytest --slow --ignore=tests/browser $(TOGETHER)
+	$(BIN)/python -m pytest --slow tests/browser $(TOGETHER)
 
 lint: $(VENV)/.develop-installed ## ruff alone
 	$(BIN)/ruff format --check .

@@ -117,7 +117,8 @@ async def measure(address: str, moves: int, rate: float) -> dict:
             await page.goto(f"{address}/merge?r={reading}", timeout=PATIENCE)
             await page.wait_for_selector(WIDGET, timeout=PATIENCE)
             await page.wait_for_selector(conftest.READY, timeout=PATIENCE)
-            await page.wait_for_timeout(5000)  # what is computed after the first paint
+            await page.get_by_text("Validation points are exact").wait_for(timeout=PATIENCE)
+            await page.wait_for_timeout(3000)  # what else is computed after the first paint
             rows = await page.locator("[data-testid^=value-]").count()
             record[reading] = told(await drag(page, moves, rate), rows)
             await page.close()

@@ -88,7 +88,9 @@ def test_ci_calls_the_readme_s_test_command():
     script = ROOT / ".ci" / "run"
     lines = script.read_text().splitlines()
     assert "make test" in lines
-    assert lines[-1].endswith("tests/slurm/run.sh")
+    started = next(i for i, line in enumerate(lines) if " tests/slurm/run.sh " in line)
+    assert lines[started].endswith("&")
+    assert any(line.startswith('wait "$slurm" || ') for line in lines[started:])
     assert lines[0] == "#!/usr/bin/env bash"
     assert "set -euo pipefail" in lines
     assert os.access(script, os.X_OK)
