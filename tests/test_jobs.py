@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -12,7 +13,18 @@ import pytest
 from light_jobs import LightJobs, count, start_supervisor
 
 from engine.errors import EngineError, MissingDataError, UsageError
-from engine.jobs import Jobs, Suite, folder, local, mishaps, processes, runner, slots, words
+from engine.jobs import (
+    Jobs,
+    Suite,
+    folder,
+    local,
+    mishaps,
+    processes,
+    reporting,
+    runner,
+    slots,
+    words,
+)
 
 
 @pytest.fixture
@@ -342,6 +354,25 @@ def test_only_one_process_does_a_job_and_only_with_its_claim(still, monkeypatch)
     assert still.answer(job.id) == {"other": runner.NOT_MINE}
     assert ran == [1]
     assert runner.run(still, job, "mine", verb) == runner.NOT_MINE
+
+
+def test_a_cancel_that_an_import_swallows_is_heeded_at_the_next_step(still, monkeypatch):
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    job, steps = still.ask(), []
+    with folder.changing(job.folder) as status:
+        status |= {"state": "running", "claim": "mine", "claimed": time.time()}
+
+    def verb():
+        with contextlib.suppress(KeyboardInterrupt):  # as ``import torch`` does within
+            handlers[signal.SIGTERM](signal.SIGTERM, None)
+        for step in range(3):
+            steps.append(step)
+            reporting.report("one", step, 3)
+        return {}
+
+    assert runner.run(still, job, "mine", verb) == runner.LEFT
+    assert (still.get(job.id).state, steps) == ("cancelled", [0])
 
 
 # ------------------------------------------------------------------------------ damaged and hostile

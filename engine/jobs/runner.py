@@ -39,8 +39,8 @@ def run(jobs: Jobs, job: Job, claim: str, call: Callable[[], dict]) -> int:
         if not free or not _begin(job.folder, claim):
             return NOT_MINE
         desk = _Desk(job.folder, claim)
-        signal.signal(signal.SIGTERM, _leave)
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGTERM, desk.leave)
+        signal.signal(signal.SIGINT, desk.leave)
         reporting.listen(desk)
         desk.start()
         try:
@@ -72,12 +72,6 @@ def _begin(folder: Path, claim: str) -> bool:
     return True
 
 
-def _leave(number: int, frame: object) -> None:
-    """Stop the verb where it is; verbs that train replace this by something gentler."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 class _Desk(threading.Thread):
     """Hears the verb, writes the folder, gives signs of life, sees what is wanted."""
 
@@ -90,10 +84,17 @@ class _Desk(threading.Thread):
         self.lists: dict[str, list] = {"artifacts": [], "states": []}
         self.guard = threading.Lock()
         self.place, self.of, self.at_work = 0, 1, None
+        self.asked = False
         self.marks: deque[tuple[float, int]] = deque(maxlen=64)
         self.before = files.read_table(folder / "status.json")["seconds"]
 
     # ------------------------------------------------------- heard, in the thread of the verb
+
+    def leave(self, number: int, frame: object) -> None:
+        """Stop the verb where it is; verbs that train replace this by something gentler."""
+        signal.signal(number, signal.SIG_IGN)
+        self.asked = True
+        raise KeyboardInterrupt
 
     def parts(self, of: int) -> None:
         """Hear how many parts there are."""
@@ -101,6 +102,8 @@ class _Desk(threading.Thread):
 
     def report(self, name: str, done: int, steps: int, entry: dict | None) -> None:
         """Hear how far it is; a new entry of the log becomes an event."""
+        if self.asked:  # and yet here: ``import torch`` swallows what is raised within it
+            raise KeyboardInterrupt
         if name != self.at_work:
             self.place, self.at_work = self.place + (self.at_work is not None), name
         now, self.of = time.monotonic(), max(self.of, self.place + 1)

@@ -24,6 +24,12 @@ def show_state(job, named: bool) -> None:
     told.insert(0, f"**{jobs.STATES[job.state]}**")
     told[:0] = [f"**{jobs.name_of(job)}**"] if named else []
     st.progress(jobs.fraction(job), text=" · ".join(told))
+    with st.container():  # always there: what follows stands still, a click on it is not lost
+        show_advice(job)
+
+
+def show_advice(job) -> None:
+    """Draw what the user of a job can do next, if anything."""
     if job.state == "failed":
         st.error(jobs.sentence(job.error or NO_CAUSE), icon=":material/error:")
     elif job.state == "lost":
