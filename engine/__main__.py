@@ -1,6 +1,7 @@
 """The command line, ``python -m engine VERB``: parse, call, print; ``commands`` holds the verbs."""
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -62,4 +63,6 @@ def _refuse(sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # all of it goes now: Python need not look for what could
+    sys.exit(status)

@@ -2,6 +2,7 @@
 
 import torch
 
+from engine.encoders import postponed  # isort: skip - before anything imports open_clip
 from engine.encoders.attention import plain_attention
 from engine.encoders.encoder import Encoder
 from engine.encoders.heads import TextTower
@@ -14,6 +15,7 @@ __all__ = [
     "encoder_names",
     "load_encoder",
     "plain_attention",
+    "postponed",
     "random_initialisation",
 ]
 
