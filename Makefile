@@ -49,13 +49,14 @@ clean: ## remove the environment and tool caches; cache/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# a stamp is renewed when its requirements change, so that a second `make app` starts at once
+# a stamp is renewed when its requirements change, so that a second `make app` starts at once.
+# Python compiles what it imports, when it first does; pip would compile all of it, for minutes
 $(VENV)/.runtime-installed: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install -r requirements.txt
+	$(BIN)/python -m pip install --no-compile -r requirements.txt
 	@touch $@
 
 $(VENV)/.develop-installed: requirements-dev.txt $(VENV)/.runtime-installed
-	$(BIN)/python -m pip install -r requirements-dev.txt
+	$(BIN)/python -m pip install --no-compile -r requirements-dev.txt
 	@touch $@
 
 $(BIN)/python:

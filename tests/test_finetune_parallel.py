@@ -179,16 +179,6 @@ def test_in_double_precision_nothing_but_the_last_bits_differs(tmp_path):
     assert not torch.equal(one["linear"], expected["linear"])  # the sums were made apart
 
 
-@pytest.mark.slow
-def test_torchrun_starts_them_too(tmp_path, alone):
-    store = new_store(tmp_path)
-    launched = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "engine")
-    done = run(*launched, *words(tmp_path, *SHORT, "--json"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"checkpoints"') == 1
-    assert_same_up_to_rounding(the_checkpoint(store), alone)
-
-
 # ---------------------------------------------------------------------------- stopping and failing
 
 

@@ -90,7 +90,7 @@ def test_ci_calls_the_readme_s_test_command():
     assert "make test" in lines
     started = next(i for i, line in enumerate(lines) if " tests/slurm/run.sh " in line)
     assert lines[started].endswith("&")
-    assert any(line.startswith('wait "$slurm" || ') for line in lines[started:])
+    assert 'wait "$slurm"' in lines[started:]  # its status is that of the check
     assert lines[0] == "#!/usr/bin/env bash"
     assert "set -euo pipefail" in lines
     assert os.access(script, os.X_OK)
@@ -102,7 +102,7 @@ def test_make_test_checks_format_lint_and_runs_the_slow_tests():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for part in ("ruff format --check .", "ruff check .", "pytest --slow"):
         assert f"/{part}" in done.stdout or f"-m {part}" in done.stdout
-    assert "pip install -r requirements-dev.txt" in done.stdout
+    assert "pip install --no-compile -r requirements-dev.txt" in done.stdout
     assert done.stdout.index("pip install") < done.stdout.index("ruff format")
 
 

@@ -76,16 +76,26 @@ def chromium() -> Iterator:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def context(chromium) -> Iterator:
+    """One profile for the whole session: what the pages' scripts compile to is kept in its cache."""
+    opened = chromium.new_context()
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def open_page(chromium) -> Callable:
-    """``with open_page(width=, height=, color_scheme=) as page``: ``page.errors`` lists errors."""
+def open_page(context) -> Callable:
+    """``with open_page(width=, height=, color_scheme=) as page``: ``page.errors`` lists errors.
+
+    Nothing else of a page is left to the next one.
+    """
 
     @contextmanager
     def opened(width: int = 1440, height: int = 900, color_scheme: str = "light"):
-        context = chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme=color_scheme
-        )
         page = context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=color_scheme)
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on(
@@ -95,7 +105,10 @@ def open_page(chromium) -> Callable:
         try:
             yield page
         finally:
-            context.close()
+            if page.url.startswith("http"):
+                page.evaluate("localStorage.clear()")
+            page.close()
+            context.clear_cookies()
 
     return opened
 
@@ -144,10 +157,22 @@ def downloaded() -> Callable:
     return click
 
 
+_ports: list[int] = []  # used by servers that have ended: the browser's cache goes by address
+
+
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    for port in [*_ports, 0]:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found = listener.getsockname()[1]
+        if found not in _ports:
+            _ports.append(found)
+        return found
+    raise AssertionError("no port is free")
 
 
 def _start(app_path: Path, env: dict[str, str], log: Path) -> tuple[subprocess.Popen, str]:
