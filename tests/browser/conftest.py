@@ -78,7 +78,7 @@ def chromium() -> Iterator:
 
 @pytest.fixture(scope="session")
 def context(chromium) -> Iterator:
-    """One profile for the whole session: what the pages' scripts compile to is kept in its cache."""
+    """One profile for the whole session: its cache keeps what the pages' scripts compile to."""
     opened = chromium.new_context()
     yield opened
     opened.close()
@@ -113,11 +113,19 @@ def open_page(context) -> Callable:
     return opened
 
 
+def faults(page) -> list[str]:
+    """Errors of a page but for the 404 of Streamlit's own search for its address below a page's."""
+    return [error for error in page.errors if "404" not in error]
+
+
 @pytest.fixture
 def page(open_page) -> Iterator:
-    """A page of 1440 x 900 in light colours."""
+    """A page of 1440 x 900 in light colours; in the end it fits and has reported no error."""
     with open_page() as opened:
         yield opened
+        if opened.url.startswith("http"):
+            assert opened.evaluate("document.documentElement.scrollWidth") <= 1440
+        assert faults(opened) == []
 
 
 @pytest.fixture

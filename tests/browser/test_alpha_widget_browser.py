@@ -358,11 +358,10 @@ def test_data_that_arrives_during_a_drag_does_not_interrupt_it(page, server, set
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_themes_and_widths_draw_without_errors(open_page, server, settled, width, scheme):
-    with open_page(width=width, height=844, color_scheme=scheme) as page:
+def test_in_the_dark_both_widths_draw_without_errors(open_page, server, settled, width):
+    with open_page(width=width, height=844, color_scheme="dark") as page:
         _open(page, server(APP), settled)
-        assert page.locator(".tauscope-alpha.dark").count() == (scheme == "dark")
+        assert page.locator(".tauscope-alpha.dark").count() == 1
         page.get_by_test_id("best-shared").click()
         page.wait_for_function("window.__tauscope_alpha.status === 'exact'")
         assert page.evaluate("document.documentElement.scrollWidth") <= width

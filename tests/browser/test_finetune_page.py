@@ -16,6 +16,7 @@ from engine.responses import responses
 from engine.store import Store
 from engine.tasks import load_split, load_task
 from tests.browser import conftest
+from tests.browser.conftest import faults
 from tests.made_jobs import make_job
 from tests.tiny_world import make_encoder
 
@@ -136,7 +137,7 @@ def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jo
             shown = page.get_by_test_id("value-handwriting").inner_text().strip()
             alpha = float(page.get_by_test_id("number-handwriting").input_value())
             assert shown == f"{100 * merged_accuracy(world, entry, alpha):.1f}"
-            assert [error for error in page.errors if "404" not in error] == []
+            assert faults(page) == []
 
 
 def test_cancelled_and_resumed_it_equals_an_uninterrupted_run(open_page, world, jobs, tmp_path):
@@ -175,7 +176,7 @@ def test_a_failure_is_shown_and_the_page_fits_a_phone(open_page, world, jobs, tm
         alert.first.wait_for(timeout=LIMIT)
         page.wait_for_selector(conftest.READY, timeout=LIMIT)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert [error for error in page.errors if "404" not in error] == []
+        assert faults(page) == []
 
 
 def test_jobs_are_ticked_with_the_mouse_and_the_keyboard(open_page, world, jobs, tmp_path):
@@ -207,4 +208,4 @@ def test_jobs_are_ticked_with_the_mouse_and_the_keyboard(open_page, world, jobs,
             page.get_by_role("button", name="loss (nats)").click()
             shown.nth(place).get_by_text("failed").wait_for(timeout=LIMIT)
         assert page.locator("th[aria-sort=descending], th[aria-sort=ascending]").count() == 0
-        assert [error for error in page.errors if "404" not in error] == []
+        assert faults(page) == []

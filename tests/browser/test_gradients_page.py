@@ -11,6 +11,7 @@ from engine.__main__ import main
 from engine.encoders import load_encoder
 from engine.gradients import keep_gradients, kept_gradients
 from engine.store import Store
+from tests.browser.conftest import faults
 from tests.gradient_records import TASKS, make_record
 from tests.tiny_world import make_world
 
@@ -199,5 +200,4 @@ def test_the_page_fits_a_telephone_and_reports_no_errors(open_page, address, sec
         page.goto(f"{address}?e=miniature&m=gd&v={section}", timeout=LIMIT)
         page.locator(".js-plotly-plot").first.wait_for(timeout=LIMIT)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        # Streamlit asks for its health below the page's own address first; that is its way
-        assert [error for error in page.errors if "404" not in error] == []
+        assert faults(page) == []

@@ -12,6 +12,7 @@ from engine.encoders import load_encoder
 from engine.jobs import Jobs
 from engine.ntk import kept_local_energy
 from engine.store import Store
+from tests.browser.conftest import faults
 from tests.tiny_energies import keep_energies
 from tests.tiny_world import make_world
 
@@ -173,11 +174,9 @@ def test_a_figure_gives_its_numbers_with_their_provenance(page, address, downloa
     assert record["provenance"]["n"] == N
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_the_page_fits_and_reports_no_errors(open_page, address, width, scheme):
-    with open_page(width, 844, scheme) as page:
+def test_the_page_fits_a_telephone_and_reports_no_errors(open_page, address):
+    with open_page(390, 844, "dark") as page:
         open_pair(page, address)
         page.locator(".js-plotly-plot").first.wait_for(timeout=LIMIT)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        # Streamlit asks for its health below the page's own address first; that is its way
-        assert [error for error in page.errors if "404" not in error] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert faults(page) == []
