@@ -18,6 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from benchmarks.page_clock import timed
 from engine.jobs import Jobs
 from engine.provenance import provenance
 from tests.browser import conftest
@@ -26,21 +27,7 @@ from tests.tiny_world import make_encoder
 APP = Path(__file__).parents[1] / "app" / "server.py"
 PATIENCE = 600_000  # ms
 STEPS = 1_000_000  # more than the measurement lasts
-# the clock starts at the mouse button and stops at the second frame with the answer: it is painted
-CLOCK = """wanted => {
-  const seen = {};
-  window.addEventListener('pointerdown', () => { seen.began = performance.now(); },
-    {once: true, capture: true});
-  const look = () => {
-    const there = seen.began !== undefined &&
-      [...document.querySelectorAll('h3, .st-key-finetune_launch button')]
-        .some(said => said.innerText.includes(wanted));
-    if (!there) return requestAnimationFrame(look);
-    requestAnimationFrame(() => { seen.ended = performance.now(); });
-  };
-  look();
-  return seen;
-}"""
+ANSWERS = "h3, .st-key-finetune_launch button"
 
 
 def start_jobs(jobs: Jobs, count: int) -> list:
@@ -81,7 +68,7 @@ def clicks(page: Page, box: Locator, count: int) -> list[float]:
         # every second click adds the older job to the chosen ones, the others take it away
         wanted = "2 jobs chosen" if n % 2 == 0 else "seed"
         page.wait_for_timeout(350 + 37 * (n % 7))  # anywhere between two of the table's own turns
-        found.append(timed(page, box, wanted))
+        found.append(click(page, box, wanted))
     return found
 
 
@@ -100,17 +87,15 @@ def presses(page: Page, count: int) -> list[float]:
     for n in range(count):
         wanted = "Launch 2 jobs" if n % 2 == 0 else "Launch 1 job"
         page.wait_for_timeout(350 + 37 * (n % 7))
-        found.append(timed(page, pill, wanted))
+        found.append(click(page, pill, wanted))
     return found
 
 
-def timed(page: Page, target: Locator, wanted: str) -> float:
-    """Click and wait for an answer; milliseconds from the mouse button to its second frame."""
+def click(page: Page, target: Locator, wanted: str) -> float:
+    """Click and wait for an answer; milliseconds from the mouse button to its first frame."""
     box = target.bounding_box()
-    clock = page.evaluate_handle(CLOCK, wanted)
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_function("seen => seen.ended !== undefined", arg=clock, timeout=60_000)
-    return clock.evaluate("seen => seen.ended - seen.began")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return timed(page, lambda: page.mouse.click(x, y), "pointerdown", ANSWERS, wanted)
 
 
 def told(found: list[float]) -> dict:

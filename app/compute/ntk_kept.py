@@ -1,6 +1,7 @@
 """Kept local energies: which answer a question, by content, and why one does not."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import streamlit as st
 
@@ -42,15 +43,20 @@ def wanted(question: Question):
 def _content(question: Question, tau: str):
     """Return what an answer rests on."""
     from engine.ntk import content_of
+
+    parts = [_part(question, each) for each in (question.task, question.control)]
+    probes = {task: probe for task, probe, _ in parts}
+    limits = {task.name: limit for task, _, limit in parts}
+    return content_of(models.encoder(question.encoder), probes, limits, tau)
+
+
+def _part(question: Question, reference: str):
+    """Return what an answer rests on in one task: it, a probe of its train split, the limit."""
     from engine.remembering import PROBE
 
-    encoder = models.encoder(question.encoder)
-    both = (question.task, question.control)
-    probes = {
-        models.task(each): models.split(each, "train", encoder.image_size, PROBE) for each in both
-    }
-    limits = {models.task(each).name: bound(question, each) for each in both}
-    return content_of(encoder, probes, limits, tau)
+    size = models.encoder(question.encoder).image_size
+    probe = models.split(reference, "train", size, PROBE)
+    return models.task(reference), probe, bound(question, reference)
 
 
 def bound(question: Question, reference: str) -> int | None:
@@ -173,6 +179,7 @@ def contents(encoder: str, references: Sequence[str]) -> Callable:
         It; None for tasks that are not known.
     """
     from engine.errors import EngineError
+    from engine.ntk import content_of
 
     known: dict[str, str] = {}
     for reference in references:
@@ -181,13 +188,20 @@ def contents(encoder: str, references: Sequence[str]) -> Callable:
         except EngineError:
             continue
 
+    loaded = models.encoder(encoder)
+
+    @cache  # a task is in many pairs
+    def part(reference: str):
+        return _part(Question(encoder, reference, reference, 2, "1"), reference)
+
     def now(task: str, control: str):
         if task not in known or control not in known:
             return None
-        question = Question(encoder, known[task], known[control], 2, "1")
         try:
-            return _content(question, "")
+            parts = [part(known[each]) for each in (task, control)]
         except EngineError:  # its pictures are gone
             return None
+        probes = {each: probe for each, probe, _ in parts}
+        return content_of(loaded, probes, {each.name: limit for each, _, limit in parts}, "")
 
     return now
