@@ -4,7 +4,10 @@ import colorsys
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from engine.encoders import postponed
 
@@ -67,3 +70,11 @@ def test_what_else_a_stand_in_is_asked_for_is_the_modules_own():
     assert stand_in.rgb_to_hsv is not colorsys.rgb_to_hsv
     assert stand_in.rgb_to_hsv(0.2, 0.4, 0.4) == colorsys.rgb_to_hsv(0.2, 0.4, 0.4)
     assert not hasattr(stand_in, "__path__")
+
+
+def test_what_is_absent_here_is_there_for_another_thread():
+    absent = postponed._StandIn("colorsys", None)
+    with pytest.raises(ImportError, match="colorsys is imported later"):
+        _ = absent.hls_to_rgb
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: absent.hls_to_rgb).result() is colorsys.hls_to_rgb
