@@ -10,7 +10,8 @@ st.set_page_config(page_title="Tauscope", page_icon="app/icon.svg", layout="wide
 # what is shown stays clear while the next numbers are computed: fading repaints the whole page at
 # every frame, on the cores that compute
 st.html(
-    "<style>[data-stale='true'] { opacity: 1 !important; transition: none !important; }</style>"
+    "<style>[data-stale='true'] { opacity: 1 !important; transition: none !important; }"
+    "[class*='_settled'] { display: none; }</style>"  # components that show nothing
 )
 
 

@@ -13,6 +13,7 @@ from app.components.alpha import (
     Preset,
     header_of,
     pack,
+    parts,
     read_pin,
     read_state,
     sample_size,
@@ -52,7 +53,7 @@ def _unpack(payload: bytes) -> tuple[dict, list[dict[str, np.ndarray]]]:
     tasks = []
     for task in header["tasks"]:
         arrays = {}
-        for key in ("labels", "scores", "zeroshot", "pictures"):
+        for key in ("labels", "exact", "scores", "zeroshot", "pictures"):
             place = task[key]
             if place is not None:
                 assert place["offset"] % 4 == 0
@@ -128,6 +129,36 @@ def test_the_nonlinear_reading_carries_its_anchor_and_references():
     )
     assert header["anchor"] == [0.0, 1.0]
     assert header["tasks"][0]["single"] == 0.9
+
+
+def test_a_release_changes_the_first_part_alone():
+    def packed(seed, anchor):
+        scores = _task().scores.copy()
+        scores[0] = np.random.default_rng(seed).normal(size=(7, 3))
+        task = _task(scores=scores, zeroshot_predictions=np.zeros(7, int), single_accuracy=0.9)
+        options = {"reading": "nonlinear", "anchor": {"digits": 0, "signs": anchor}}
+        return scores, pack([task], SLIDERS, alphas=ALPHAS, **options)
+
+    scores, payload = packed(1, 1)
+    header, (arrays,) = _unpack(payload)
+    np.testing.assert_array_equal(arrays["exact"], scores[0])
+    np.testing.assert_array_equal(arrays["scores"], scores[1:])
+    changing, settled = parts(payload)
+    assert changing + settled == payload
+    assert len(changing) < len(settled)
+    _, other = packed(2, 0.5)
+    assert parts(other)[0] != changing
+    assert parts(other)[1] == settled
+    assert header_of(other)["settled"] == header["settled"]
+    assert header_of(other)["digest"] != header["digest"]
+
+
+def test_of_a_linearized_reading_only_the_header_is_sent_again():
+    payload = pack([_task()], SLIDERS, alphas=ALPHAS)
+    other = pack([_task()], SLIDERS, alphas={"digits": 1, "signs": 1})
+    assert header_of(payload)["settled"]["offset"] == 0
+    assert parts(other)[1] == parts(payload)[1]
+    assert header_of(other)["settled"] == header_of(payload)["settled"]
 
 
 @pytest.mark.parametrize(
@@ -281,8 +312,9 @@ def test_a_page_reads_what_was_released():
     page = AppTest.from_function(_page, default_timeout=20).run()
     assert not page.exception
     assert page.markdown[0].value == "released 0.25"
-    proto = page.get("bidi_component")[0].proto
+    settled, proto = (widget.proto for widget in page.get("bidi_component"))
     assert header_of(proto.bytes)["alphas"] == [0.25]
+    assert header_of(proto.bytes)["settled"]["digest"].encode() in settled.bytes
     assert "export default" in proto.js_content
     page.session_state["merge"] = {"alphas": {"revision": 0, "values": {"digits": 1.5}}}
     page.run()

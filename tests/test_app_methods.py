@@ -45,7 +45,7 @@ def open_merge(query: dict | None = None) -> AppTest:
 
 
 def raw_payload(page: AppTest) -> bytes:
-    (widget,) = page.get("bidi_component")
+    _, widget = page.get("bidi_component")
     return widget.proto.bytes
 
 
@@ -55,11 +55,22 @@ def payload(page: AppTest) -> dict:
 
 def planes(page: AppTest, place: int) -> np.ndarray:
     """Scores of one evaluated task, read as the browser reads them."""
-    data = raw_payload(page)
-    (length,) = struct.unpack("<I", data[:4])
-    where = header_of(data)["tasks"][place]["scores"]
-    start, count = 4 + length + where["offset"], int(np.prod(where["shape"]))
-    return np.frombuffer(data, "<f4", count, start).reshape(where["shape"])
+    changing, settled = raw_payload(page), page.get("bidi_component")[0].proto.bytes
+    header = header_of(changing)
+    task, offset = header["tasks"][place], header["settled"]["offset"]
+
+    def array(where):
+        data, at = (
+            (changing, where["offset"])
+            if where["offset"] < offset
+            else (settled, where["offset"] - offset)
+        )
+        (length,) = struct.unpack("<I", data[:4])
+        found = np.frombuffer(data, "<f4", int(np.prod(where["shape"])), 4 + length + at)
+        return found.reshape(where["shape"])
+
+    scores = array(task["scores"])
+    return scores if task["exact"] is None else np.concatenate([array(task["exact"])[None], scores])
 
 
 def release(page: AppTest, alphas: dict[str, float]) -> AppTest:

@@ -32,7 +32,7 @@ def here(world, monkeypatch) -> Store:
 
 
 def payload(page: AppTest) -> dict:
-    (widget,) = page.get("bidi_component")
+    _, widget = page.get("bidi_component")
     return header_of(widget.proto.bytes)
 
 

@@ -37,6 +37,11 @@ class Arrays:
         self._size += len(data) + -len(data) % 4
         return place
 
+    @property
+    def size(self) -> int:
+        """Bytes so far: where the next array will begin."""
+        return self._size
+
     def bytes(self) -> bytes:
         """Return all of them."""
         return b"".join(self._parts)

@@ -15,9 +15,11 @@ from app.components.alpha.payload import (
     Preset,
     header_of,
     pack,
+    parts,
     sample_size,
 )
 from app.components.alpha.state import AlphaState, Pin, read_pin, read_state
+from app.components.kept import keep
 from app.components.mounting import component, nothing
 
 __all__ = [
@@ -48,8 +50,9 @@ def alpha_widget(
     (or the fragment around the widget) runs again.
 
     Args:
-        payload: What :func:`pack` made. The same bytes are not sent to the browser again, and a
-            new payload never interrupts a drag: sliders keep their values unless ``revision`` rose.
+        payload: What :func:`pack` made. Arrays that are as they were are not sent to the browser
+            again, and a new payload never interrupts a drag: sliders keep their values unless
+            ``revision`` rose.
         key: Of the widget; its raw state is ``st.session_state[key]``, read with
             :func:`read_state` by a page that needs the alphas before it mounts the widget.
         on_change: Called before the rerun that follows a release or a button.
@@ -61,9 +64,11 @@ def alpha_widget(
     """
     header = header_of(payload)
     names = [slider["name"] for slider in header["sliders"]]
+    changing, settled = parts(payload)
+    keep(settled, header["settled"]["digest"], key)
     result = component("alpha", "alpha-widget", SCRIPTS, STYLES)(
         key=key,
-        data=payload,
+        data=changing,
         on_alphas_change=on_change or nothing,
         on_pin_change=nothing,
         on_unpin_change=nothing,

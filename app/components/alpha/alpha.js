@@ -18,6 +18,8 @@ class AlphaWidget {
     this.timer = 0;
     this.release = () => this.endDrag();
     for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, this.release);
+    this.came = () => this.waiting && this.receive(this.waiting);
+    window.addEventListener("tauscope-kept", this.came);
     this.resize = new ResizeObserver(() => {
       if (this.view) measureConfusion(this.view.plots.confusion);
       this.schedule();
@@ -29,6 +31,7 @@ class AlphaWidget {
     cancelAnimationFrame(this.frame);
     clearTimeout(this.timer);
     for (const name of ["pointerup", "pointercancel"]) window.removeEventListener(name, this.release);
+    window.removeEventListener("tauscope-kept", this.came);
     this.resize.disconnect();
   }
 
@@ -37,12 +40,15 @@ class AlphaWidget {
   receive(component) {
     this.component = component;
     const { header, length } = readHeader(component.data);
+    const kept = window.__tauscope_kept?.get(header.settled.digest);
+    this.waiting = kept ? null : component; // they come in a message of their own
+    if (!kept) return;
     const shape = JSON.stringify([header.sliders, header.direction, header.span, header.tasks.map((task) => [task.name, task.title, task.control])]);
     if (shape !== this.shape) this.build(header, shape);
     this.header = header;
     this.adoptAlphas(header);
     if (header.digest !== this.digest || header.reading !== this.reading) {
-      this.tasks = prepareTasks(header, unpackTasks(component.data, header, length));
+      this.tasks = prepareTasks(header, unpackTasks(component.data, header, length, kept));
       this.digest = header.digest;
       this.reading = header.reading;
     }

@@ -90,6 +90,9 @@ def pack(
     for task in tasks:
         check_task(task, len(names), reading, task.name in sliders)
     arrays = Arrays()
+    # what every release changes comes first: the rest stays in the browser
+    exact = [None if anchor is None else arrays.add(task.scores[0], "f4") for task in tasks]
+    settled = arrays.size
     header = {
         "format": FORMAT,
         "reading": reading,
@@ -101,7 +104,7 @@ def pack(
         "span": [float(limit) for limit in span],
         "alphas": _alphas("alphas", alphas, names),
         "anchor": None if anchor is None else _alphas("anchor", anchor, names),
-        "tasks": [_task_header(task, arrays) for task in tasks],
+        "tasks": [_task_header(task, arrays, at) for task, at in zip(tasks, exact, strict=True)],
         "curve": [{k: float(point[k]) for k in _CURVE_KEYS} for point in curve],
         "chosen": None if chosen is None else float(chosen),
         "presets": {
@@ -112,7 +115,8 @@ def pack(
         "full": None if full is None else _full(full, names),
     }
     body = arrays.bytes()
-    header["digest"] = hashlib.blake2b(body, digest_size=16).hexdigest()
+    header["digest"] = _digest(body)
+    header["settled"] = {"offset": settled, "digest": _digest(body[settled:])}
     payload = frame(header, body)
     if len(payload) > LARGEST_PAYLOAD:
         raise ValueError(
@@ -158,8 +162,27 @@ def header_of(payload: bytes) -> dict:
     return header
 
 
-def _task_header(task: EvaluatedTask, arrays: Arrays) -> dict:
-    """Return a task's part of the header; appends its arrays."""
+def parts(payload: bytes) -> tuple[bytes, bytes]:
+    """Part a payload into what a release changes, and arrays that only another choice changes.
+
+    Args:
+        payload: What :func:`pack` made.
+
+    Returns:
+        The header with the arrays before ``header["settled"]["offset"]``, and those from there on.
+    """
+    (length,) = struct.unpack_from("<I", payload)
+    start = 4 + length + header_of(payload)["settled"]["offset"]
+    return payload[:start], payload[start:]
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def _task_header(task: EvaluatedTask, arrays: Arrays, exact: dict | None) -> dict:
+    """Return a task's part of the header; appends its arrays, but for a plane that is there."""
+    scores = np.asarray(task.scores)
     pictures = task.pictures
     zeroshot = task.zeroshot_predictions
     single = task.single_accuracy
@@ -170,7 +193,8 @@ def _task_header(task: EvaluatedTask, arrays: Arrays) -> dict:
         "classes": [str(name) for name in task.classnames],
         "n": len(task.labels),
         "labels": arrays.add(np.asarray(task.labels), "u2"),
-        "scores": arrays.add(np.asarray(task.scores), "f4"),
+        "exact": exact,
+        "scores": arrays.add(scores if exact is None else scores[1:], "f4"),
         "zeroshot": None if zeroshot is None else arrays.add(np.asarray(zeroshot), "u2"),
         "single": None if single is None else float(single),
         "note": task.note,

@@ -10,13 +10,13 @@ function coefficients(header, alphas) {
 /** s_0 + c_1 s_1 + ... + c_T s_T in doubles, multiplied then added, in this order. */
 function mergeScores(task, coefs, merged) {
   const size = task.n * task.classes.length;
-  const { scores } = task;
-  for (let i = 0; i < size; i++) merged[i] = scores[i];
+  const { first, rest } = task;
+  for (let i = 0; i < size; i++) merged[i] = first[i];
   for (let t = 0; t < coefs.length; t++) {
     const coef = coefs[t];
     if (coef === 0) continue; // adding zero changes nothing
-    const from = (t + 1) * size;
-    for (let i = 0; i < size; i++) merged[i] += coef * scores[from + i];
+    const from = t * size;
+    for (let i = 0; i < size; i++) merged[i] += coef * rest[from + i];
   }
 }
 
@@ -114,14 +114,21 @@ function confusionCounts(task) {
   return counts;
 }
 
-/** All tasks with their arrays. */
-function unpackTasks(bytes, header, length) {
+/** All tasks with their arrays: some came with the header, the others are kept in the page. */
+function unpackTasks(bytes, header, length, kept) {
   const body = readBody(bytes, length);
-  return header.tasks.map((task) => ({
-    ...task,
-    labels: readArray(body, task.labels),
-    scores: readArray(body, task.scores),
-    zeroshotPredictions: readArray(body, task.zeroshot),
-    pictures: readArray(body, task.pictures),
-  }));
+  const { offset } = header.settled;
+  const read = (place) => (place && place.offset >= offset ? readArray(kept, { ...place, offset: place.offset - offset }) : readArray(body, place));
+  return header.tasks.map((task) => {
+    const scores = read(task.scores);
+    const size = task.n * task.classes.length;
+    return {
+      ...task,
+      labels: read(task.labels),
+      first: read(task.exact) ?? scores.subarray(0, size),
+      rest: task.exact ? scores : scores.subarray(size),
+      zeroshotPredictions: read(task.zeroshot),
+      pictures: read(task.pictures),
+    };
+  });
 }
