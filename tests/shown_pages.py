@@ -5,8 +5,11 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from app.compute.background import board
+from engine.commands import choices, exporting
 from engine.store import Store
 
+# they take default_store by name: imported here, before a test replaces it
+TAKERS = (choices, exporting)
 PAGES = Path(__file__).parents[1] / "app" / "pages"
 TIMEOUT = 240  # seconds: the first run imports torch, on a machine that may be busy
 FEW = ("signs", "letters")  # tasks of a store whose every measure takes seconds

@@ -75,12 +75,13 @@ def expected(merged: dict, e: int, a: int) -> dict[str, str]:
     return {name: "–" if v is None else f"{100 * v:.1f}" for name, v in values.items()}
 
 
-def test_dragging_over_epochs_moves_accuracy_to_what_was_measured(page, address, record):
+def test_dragging_over_epochs_moves_accuracy_to_what_was_measured(page, settled, address, record):
     merged = record["merged"]["nonlinear"]
     place = merged["alphas"].index(0.5)
     page.goto(f"{address}?e=miniature&m=gd&v=trajectory&p=1&a=0.5", timeout=LIMIT)
     page.wait_for_selector(EXPLORER, timeout=LIMIT)
     wait_until(page, lambda: shown(page) == expected(merged, 0, place))
+    settled(page, LIMIT)  # nothing above the slider is still to come
     slider = page.get_by_test_id("epochs-slider-epoch")
     box = slider.bounding_box()
     page.mouse.move(box["x"] + 6, box["y"] + box["height"] / 2)
