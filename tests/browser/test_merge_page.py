@@ -17,6 +17,7 @@ from engine.responses import responses
 from engine.store import Store
 from engine.task_vectors import combine
 from engine.tasks import CONTROL, TASKS, load_split, load_task
+from tests.browser.conftest import faults
 from tests.tiny_world import make_world
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -266,4 +267,4 @@ def test_the_figure_gives_csv_json_and_svg(page, address, downloaded, settled):
 
 def test_no_errors_in_the_console(page, address):
     open_merge(page, address)
-    # Streamlit asks for its health below the page's own address first; that is its way
+    assert faults(page) == []

@@ -27,6 +27,7 @@ def test_the_first_page_opens_complete(page, address):
     page.goto(address, timeout=LIMIT)
     page.get_by_text("is what fine-tuning on a task adds").wait_for(timeout=LIMIT)
     page.get_by_text("What is here", exact=True).wait_for(timeout=LIMIT)
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("path", ["", "/checkpoints"])
