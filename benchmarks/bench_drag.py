@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import platform
-import shutil
 import statistics
 import sys
 import tempfile
@@ -110,7 +109,7 @@ async def measure(address: str, moves: int, rate: float) -> dict:
     record = {}
     async with async_playwright() as play:
         browser = await play.chromium.launch(
-            executable_path=shutil.which("chromium"), args=conftest.CHROMIUM_FLAGS
+            executable_path=conftest.find_chromium(), args=conftest.CHROMIUM_FLAGS
         )
         for reading in ("posthoc", "linear"):
             page = await browser.new_page(viewport={"width": 1440, "height": 900})

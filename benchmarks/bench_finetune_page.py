@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import sys
 import tempfile
@@ -129,7 +128,7 @@ def measure(home: Path, count: int, at_work: int) -> dict:
     try:
         with sync_playwright() as play:
             browser = play.chromium.launch(
-                executable_path=shutil.which("chromium"), args=conftest.CHROMIUM_FLAGS
+                executable_path=conftest.find_chromium(), args=conftest.CHROMIUM_FLAGS
             )
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             newest, older = jobs.list()[0].id, jobs.list()[-1].id

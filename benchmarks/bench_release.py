@@ -7,7 +7,6 @@ to the exact value of 250 images of each of nine tasks. Run from the repository'
 
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.page_clock import timed
+from tests.conftest import find_chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 8791
@@ -98,11 +98,10 @@ def releases(page: Page) -> list[float]:
 
 def main() -> None:
     """Measure and print."""
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as home, sync_playwright() as driver:
         server = start_server(home)
         try:
-            browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
+            browser = driver.chromium.launch(executable_path=find_chromium(), args=FLAGS)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             painted, seconds = first_paint(page), releases(page)
             browser.close()

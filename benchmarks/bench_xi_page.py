@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import sys
 import tempfile
@@ -124,7 +123,7 @@ def main() -> None:
         process, address = conftest._start(APP, {"TAUSCOPE_CACHE": home}, Path(home) / "server.txt")
         try:
             browser = play.chromium.launch(
-                executable_path=shutil.which("chromium"), args=conftest.CHROMIUM_FLAGS
+                executable_path=conftest.find_chromium(), args=conftest.CHROMIUM_FLAGS
             )
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(f"{address}/disentanglement{VIEW}", timeout=PATIENCE)

@@ -12,7 +12,8 @@ from engine.tasks import miniature
 
 WHOLE = dict(miniature.SIZES)
 ROOT = Path(__file__).parents[1]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# the shell first: the same engine, without the windows and menus that nobody sees in a test
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_addoption(parser):

@@ -8,6 +8,8 @@ from app import widgets
 from app.compute import jobs
 from app.figures import jobs as figures
 
+DRAWN = 5.0  # seconds that the curves of jobs at work stand still
+
 
 def show_state(job, named: bool) -> None:
     """Draw how far a job is, and what its user can do next; its name where there are several."""
@@ -53,32 +55,57 @@ LOST = "Its process is gone; Resume goes on from the last working state"
 
 def show_curves(chosen: list) -> None:
     """Draw loss and validation accuracy of the chosen jobs as far as they are."""
-    curves, rows = [], []
-    for job in chosen:
-        parts = jobs.parts(job)
-        for part, points in parts.items():
-            name = jobs.name_of(job) if len(parts) == 1 else f"{part} · {jobs.name_of(job)}"
-            curves.append(figures.Curve(name, points, job.steps // len(parts) or None))
-            rows += [{"job": job.id, "part": part, **point} for point in points]
-    if not rows and not any(job.verb == "finetune" for job in chosen):
+    drawn = as_drawn(
+        str(jobs.jobs_home()),
+        tuple((job.id, job.attempt, job.state, job.steps, job.loss is None) for job in chosen),
+        chosen,
+    )
+    if drawn is None:
         return
-    if not curves:  # empty axes: nothing jumps when the first point comes
-        curves = [figures.Curve(jobs.name_of(chosen[0]), [], chosen[0].steps or None)]
+    loss, validation, rows = drawn
     left, right = st.columns(2, gap="large")
     left.plotly_chart(
-        figures.loss_curves(curves),
+        loss,
         key="finetune_loss",
         config=widgets.chart_config("loss", "png"),
         alt="Training loss against the step",
     )
     right.plotly_chart(
-        figures.validation_curves(curves),
+        validation,
         key="finetune_validation",
         config=widgets.chart_config("validation", "png"),
         alt="Validation accuracy against the step",
     )
     with st.popover("Download", icon=":material/download:", key="finetune_download"):
         widgets.downloads("fine_tuning", rows, jobs.provenance(chosen), key="finetune_rows")
+
+
+# for a few seconds: two figures take 60 ms to make, and the browser draws none anew that it has
+@st.cache_resource(ttl=DRAWN, max_entries=64, show_spinner=False)
+def as_drawn(home: str, looked_at: tuple, _chosen: list) -> tuple | None:
+    """Make the figures of chosen jobs and the rows behind them.
+
+    Args:
+        home: Of the jobs.
+        looked_at: What tells the figures apart: of each job its id, attempt and state, how many
+            steps it has and whether it has no loss yet.
+        _chosen: The jobs.
+
+    Returns:
+        Loss, validation accuracy and the rows; None for jobs that draw no curves.
+    """
+    curves, rows = [], []
+    for job in _chosen:
+        parts = jobs.parts(job)
+        for part, points in parts.items():
+            name = jobs.name_of(job) if len(parts) == 1 else f"{part} · {jobs.name_of(job)}"
+            curves.append(figures.Curve(name, points, job.steps // len(parts) or None))
+            rows += [{"job": job.id, "part": part, **point} for point in points]
+    if not rows and not any(job.verb == "finetune" for job in _chosen):
+        return None
+    if not curves:  # empty axes: nothing jumps when the first point comes
+        curves = [figures.Curve(jobs.name_of(_chosen[0]), [], _chosen[0].steps or None)]
+    return figures.loss_curves(curves), figures.validation_curves(curves), rows
 
 
 def show_log(job) -> None:

@@ -6,21 +6,23 @@ import streamlit as st
 
 from app import state, widgets
 from app.compute import jobs, launching
+from app.compute.background import Work
 from app.figures import style
 from app.pages.finetuning.choice import COMPARED, choose, field
 from app.widgets import choosing
+from app.widgets.rerunning import again
 from engine.errors import EngineError
 
 COSTS = ("Steps", "Time", "Memory", "Disk")
 
 
-# it looks again by itself: what it waits for, engine or estimate, comes from a thread
-@st.fragment(run_every=1.0)
+@st.fragment
 def form() -> None:
     """Draw the choice of what to launch, what it costs, and the button."""
     work = launching.ready()
     if not work.finished.is_set():
         st.caption(":material/hourglass_top: Loading the engine: the form is here in a few seconds")
+        look_again(work)
         return
     if work.error is not None:
         raise work.error
@@ -30,6 +32,14 @@ def form() -> None:
         fields |= choose_how(fields)
     with right:
         show_cost(launching.plan_of(fields, seeds))
+
+
+# of its own: the form itself is drawn again when something is chosen, and then alone
+@st.fragment(run_every=0.5)
+def look_again(work: Work) -> None:
+    """Run the page again when the engine or the estimate that the form waits for is there."""
+    if work.finished.is_set():
+        again()
 
 
 def choose_what() -> tuple[tuple[int, ...], dict]:
@@ -238,6 +248,7 @@ def estimated(plan: launching.Plan) -> launching.Cost | None:
     if not work.finished.is_set():
         numbers(("Jobs", f"{plan.count:,}"), *((name, "…") for name in COSTS))
         st.caption(":material/hourglass_top: Estimating …")
+        look_again(work)
         return None
     if work.error is not None:
         if not isinstance(work.error, EngineError):

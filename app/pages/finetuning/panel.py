@@ -1,5 +1,7 @@
 """The jobs on the Fine-tune page: the live table, and what has just ended."""
 
+import time
+
 import streamlit as st
 
 from app import state, widgets
@@ -10,7 +12,7 @@ from app.pages.finetuning.choice import COMPARED, choose
 from app.pages.finetuning.details import show_curves, show_log, show_state
 from app.widgets.rerunning import again
 
-LIVE, IDLE = 1.0, 10.0  # seconds between looks at the jobs: while some are at work, and else
+LIVE, IDLE = 2.0, 10.0  # seconds between looks at the jobs: while some are at work, and else
 
 
 def panel(interval: float) -> None:
@@ -46,6 +48,7 @@ def panel(interval: float) -> None:
     act(chosen)
     for job in chosen[:COMPARED]:
         show_state(job, named=len(chosen) > 1)
+    time.sleep(0.03)  # so that what was chosen is painted before its curves are drawn
     show_curves(chosen[:COMPARED])
     if len(chosen) > COMPARED:
         st.caption(f"The first {COMPARED} of {len(chosen)} chosen jobs are drawn.")
