@@ -203,6 +203,8 @@ def test_names_must_not_repeat_and_nothing_may_be_empty():
             SLIDERS,
             alphas=ALPHAS,
         )
+    with pytest.raises(ValueError, match="no control is pending"):
+        pack([_task(pending=True)], SLIDERS, alphas=ALPHAS)
     with pytest.raises(ValueError, match="0 sliders and 0 tasks"):
         pack([], {}, alphas={})
 

@@ -1,14 +1,16 @@
 """Every page in Streamlit's own test runner: normal, empty and failing views, each control once."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
 from app import state
 from app.components.alpha import header_of
-from app.compute import catalogue, merging
+from app.compute import catalogue, merging, readouts
 from engine.errors import CheckpointError, MissingDataError
 from engine.store import Store
 from engine.tasks import CONTROL, TASKS
@@ -232,6 +234,38 @@ def test_merge_survives_a_senseless_address(here):
     header = payload(settle(open_page("merge", **query)))
     assert [slider["name"] for slider in header["sliders"]] == ["signs"]
     assert header["alphas"] == [state.HIGHEST]
+
+
+def test_the_control_task_is_estimated_until_its_own_pass_is_made(here):
+    choice = merging.choose(
+        "miniature", "nonlinear", "mean", merging.available("miniature", "nonlinear")
+    )
+    work = merging.sample(choice, "a visitor")
+    assert work.wait(120)
+    sample, alphas = work.result, {"letters": 0.6, "signs": -0.2}
+    early = merging.exact_forward(choice, alphas, 20, merged_alone=True)
+    later = merging.exact_forward(choice, alphas, 20)
+    assert [answer is None for answer in early.answers] == [False, False, True]
+    assert (early.complete, later.complete) == (False, True)
+    for one, other in zip(early.answers[:2], later.answers[:2], strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+    sample = replace(sample, tasks=[task.first(20) for task in sample.tasks])
+    *merged, control = readouts.evaluated(choice, sample, early)
+    assert not any(task.pending for task in merged)
+    assert (control.pending, control.is_control) == (True, True)
+    planes = sample.tasks[-1].scores
+    np.testing.assert_allclose(
+        control.scores[0], planes[0] + 0.3 * planes[1] - 0.1 * planes[2], atol=1e-5
+    )
+    known = readouts.evaluated(choice, sample, later)[-1]
+    assert not known.pending
+    np.testing.assert_array_equal(known.scores[0], later.answers[-1].scores)
+    # from a setting measured before, as the browser moved from there
+    moved = merging.exact_forward(choice, {"letters": 1.0, "signs": -0.2}, 20, merged_alone=True)
+    assert not moved.is_at(choice, alphas)
+    near = readouts.evaluated(choice, sample, moved, later)[-1]
+    wanted = later.answers[-1].scores + 0.2 * planes[1]
+    np.testing.assert_allclose(near.scores[0], wanted, atol=1e-5)
 
 
 def test_merge_pins_and_compares(here):

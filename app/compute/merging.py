@@ -81,6 +81,30 @@ class Sample:
     cosines: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The non-linear merged model's exact answers at one setting.
+
+    Attributes:
+        choice: What is merged.
+        factors: What each slider's vector is multiplied with.
+        answers: One an evaluated task, in their order; None for one that is not known yet.
+    """
+
+    choice: Choice
+    factors: tuple[float, ...]
+    answers: list[forward.Forward | None]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer is known."""
+        return None not in self.answers
+
+    def is_at(self, choice: Choice, alphas: Mapping[str, float]) -> bool:
+        """Whether it was measured at this setting."""
+        return (self.choice, self.factors) == (choice, tuple(choice.coefficients(alphas).values()))
+
+
 def available(encoder_name: str, reading: str) -> dict[str, Checkpoint]:
     """Return the newest checkpoint of every task that fits an encoder and a reading.
 
@@ -220,27 +244,39 @@ def right(planes: np.ndarray, coefficients: list[float], labels: np.ndarray) -> 
     return int((guesses.numpy() == labels).sum())
 
 
-def exact_forward(choice: Choice, alphas: Mapping[str, float], n: int) -> list[forward.Forward]:
+def exact_forward(
+    choice: Choice, alphas: Mapping[str, float], n: int, *, merged_alone: bool = False
+) -> Measured:
     """Run the non-linear merged model on the sample at released alphas.
 
     Args:
         choice: What is merged.
         alphas: By slider.
         n: Images a task.
+        merged_alone: Leave the control task out: its visitor has the others' answers earlier.
 
     Returns:
-        One answer an evaluated task, in their order.
+        Its answers.
     """
     factors = choice.coefficients(alphas)
-    return forward.sample(
-        choice.encoder,
-        choice.encoder_digest,
-        tuple((name, choice.identity(name), factor) for name, factor in factors.items()),
-        tuple(references(choice).values()),
-        n,
-        choice.home,
-        choice.vector,
-    )
+    wanted = references(choice)
+    merged = tuple(item for name, item in wanted.items() if name in choice.checkpoints)
+    control = tuple(item for name, item in wanted.items() if name not in choice.checkpoints)
+
+    def answers(tasks: tuple[str, ...]) -> list[forward.Forward]:
+        return forward.sample(
+            choice.encoder,
+            choice.encoder_digest,
+            tuple((name, choice.identity(name), factor) for name, factor in factors.items()),
+            tasks,
+            n,
+            choice.home,
+            choice.vector,
+        )
+
+    found = answers(merged)
+    found += [None] * len(control) if merged_alone else answers(control)
+    return Measured(choice, tuple(factors.values()), found)
 
 
 def whole(choice: Choice, alphas: Mapping[str, float], visitor: str) -> Work:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.components.alpha import EvaluatedTask
-from app.compute import catalogue, forward, models, scores
-from app.compute.merging import Choice, Sample, right
+from app.compute import catalogue, models, scores
+from app.compute.merging import Choice, Measured, Sample, right
 
 PICTURES = 24  # examples a task to watch flip
 
@@ -36,7 +36,7 @@ def readout(
     choice: Choice,
     sample: Sample,
     alphas: Mapping[str, float],
-    answers: list[forward.Forward] | None,
+    measured: Measured | None,
 ) -> Readout:
     """Return the exact accuracies at released alphas on the sample.
 
@@ -44,7 +44,7 @@ def readout(
         choice: What is merged.
         sample: What the sliders move over.
         alphas: By slider.
-        answers: Of the non-linear merged model; None for linearized readings.
+        measured: Of the non-linear merged model, complete; None for linearized readings.
     """
     from engine.evaluate import wilson_interval
 
@@ -53,8 +53,8 @@ def readout(
     zero = [0.0] * len(factors)
     counts = {
         task.name: right(task.scores, factors, task.labels)
-        if answers is None
-        else answers[place].correct
+        if measured is None
+        else measured.answers[place].correct
         for place, task in enumerate(sample.tasks)
     }
     n = {task.name: len(task.labels) for task in sample.tasks}
@@ -120,25 +120,32 @@ def full_split(
 
 
 def evaluated(
-    choice: Choice, sample: Sample, answers: list[forward.Forward] | None
+    choice: Choice,
+    sample: Sample,
+    measured: Measured | None,
+    before: Measured | None = None,
 ) -> list[EvaluatedTask]:
     """Return the evaluated tasks as the widget takes them.
 
     Args:
         choice: What is merged.
         sample: What the sliders move over.
-        answers: Exact scores of the non-linear merged model at the anchor; they take the place of
-            the first plane. None for linearized readings.
+        measured: Exact scores of the non-linear merged model at the anchor; they take the place
+            of the first plane, and those of the first order do where one is not known yet. None
+            for linearized readings.
+        before: Where such an estimate starts from, of the same choice; from theta_0 without one.
     """
     size = models.encoder(choice.encoder).image_size
     control = catalogue.task_names()[1]
     found = []
     for place, task in enumerate(sample.tasks):
         planes = task.scores
-        if answers is not None:
-            planes = np.concatenate([answers[place].scores[None], planes[1:]]).astype(np.float32)
+        answer = None if measured is None else measured.answers[place]
+        if measured is not None:
+            here = _estimate(planes, place, measured, before) if answer is None else answer.scores
+            planes = np.concatenate([here[None], planes[1:]]).astype(np.float32)
         shown = min(PICTURES, len(task.labels))
-        nonlinear = answers is not None
+        nonlinear = measured is not None
         given = nonlinear or choice.method is not None  # else the browser derives it
         found.append(
             EvaluatedTask(
@@ -152,10 +159,28 @@ def evaluated(
                 single_accuracy=sample.single.get(task.name) if given else None,
                 pictures=models.pictures(task.reference, size, scores.SAMPLE, shown),
                 picture_indices=np.arange(shown),
+                pending=nonlinear and answer is None,
                 note=_note(sample.cosines.get(task.name)),
             )
         )
     return found
+
+
+def _estimate(
+    planes: np.ndarray, place: int, measured: Measured, before: Measured | None
+) -> np.ndarray:
+    """Return scores of the first order around the nearest ones that are known.
+
+    Args:
+        planes: Scores at theta_0, then of each slider's vector, shape (1 + T, N, C).
+        place: Of the task.
+        measured: The setting.
+        before: A setting at which every answer is known; theta_0 without one.
+    """
+    moved, start = np.array(measured.factors), planes[0]
+    if before is not None:
+        moved, start = moved - before.factors, before.answers[place].scores
+    return start + np.tensordot(moved, planes[1:], 1)
 
 
 def _note(cosine: float | None) -> str:

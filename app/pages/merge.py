@@ -9,7 +9,7 @@ from app.compute.background import board, follow
 from app.figures import style
 from app.pages.merging import methods, pins, taking
 from app.widgets import choosing
-from app.widgets.rerunning import again
+from app.widgets.rerunning import again, by_itself
 
 READING_LINES = {
     "nonlinear": r"The network at the merged weights, $f(x; \theta_0 + SUM\tau)$: "
@@ -148,25 +148,23 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
     alphas = read_state(raw, choice.sliders, initial, revision).alphas
     remember(choice, alphas)
 
-    with widgets.engine_errors():
-        answers = None
-        if choice.reading == "nonlinear":
-            answers = merging.exact_forward(choice, alphas, sample.n)
-        found = readouts.readout(choice, sample, alphas, answers)
+    before = known(choice)
+    found = measure(choice, alphas, sample.n)
     validation = presets.presets(choice, choosing.visitor())
     whole = (
         merging.whole(choice, alphas, choosing.visitor()) if choice.reading == "nonlinear" else None
     )
     full = whole.result if whole is not None else None
     title = directions.title(choice.method) if choice.method else None
+    titles = {task.name: task.title for task in sample.tasks}
     payload = pack(
-        readouts.evaluated(choice, sample, answers),
-        {name: title or found.titles[name] for name in choice.sliders},
+        readouts.evaluated(choice, sample, found, before),
+        {name: title or titles[name] for name in choice.sliders},
         alphas=alphas,
         revision=revision,
         reading=choice.reading,
         convention=choice.convention,
-        anchor=alphas if answers is not None else None,
+        anchor=alphas if found is not None else None,
         full=readouts.full_split(choice, alphas, full) if full else None,
         pinned=pins.comparable(choice),
         direction=title,
@@ -177,6 +175,10 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
     if released.pin is not None or released.unpin is not None:
         pins.keep(choice, released)
         again()
+    if found is not None and not found.complete:  # the others are on their way to the browser
+        with widgets.engine_errors():
+            merging.exact_forward(choice, alphas, sample.n)
+        st.rerun(scope="fragment")
     # one line whatever happens, so that nothing below jumps
     waiting = [work for work in (validation, whole) if work and not work.finished.is_set()]
     if waiting:
@@ -187,8 +189,37 @@ def panel(choice: merging.Choice, sample: merging.Sample) -> None:
         st.caption(f"Validation points are exact, n = {counts} images a task.")
     if validation.error is not None:
         widgets.show_error(validation.error)
-    pins.show(found)
-    taking.show(choice, sample, alphas, found)
+    with widgets.engine_errors():
+        exact = readouts.readout(choice, sample, alphas, found)
+    pins.show(exact)
+    taking.show(choice, sample, alphas, exact)
+
+
+def measure(choice: merging.Choice, alphas: dict[str, float], n: int) -> merging.Measured | None:
+    """Return the non-linear model's answers; on release that of the control task comes after.
+
+    Args:
+        choice: What is merged.
+        alphas: As released.
+        n: Images a task.
+
+    Returns:
+        None for linearized readings, which the sample answers.
+    """
+    if choice.reading != "nonlinear":
+        return None
+    held = st.session_state.get(state.MERGE_MEASURED)
+    new = held is None or not held.is_at(choice, alphas)
+    with widgets.engine_errors():
+        found = merging.exact_forward(choice, alphas, n, merged_alone=by_itself() and new)
+    st.session_state[state.MERGE_MEASURED] = found
+    return found
+
+
+def known(choice: merging.Choice) -> merging.Measured | None:
+    """Return what was last measured, if it was of the same choice and every answer is there."""
+    held = st.session_state.get(state.MERGE_MEASURED)
+    return held if held is not None and held.choice == choice and held.complete else None
 
 
 def initial_alphas(choice: merging.Choice) -> dict[str, float]:

@@ -24,6 +24,7 @@ MERGE_REVISION = "merge_revision"  # raised when the page, not its user, moves t
 MERGE_INITIAL = "merge_initial"  # alphas at this revision
 MERGE_PINS = "merge_pins"
 MERGE_WIDGET = "merge_widget"
+MERGE_MEASURED = "merge_measured"  # the non-linear answers last computed
 MERGE_FILE = "merge_file"
 VISITOR = "visitor"  # who starts background work
 WHOLE_RUN = "whole_run"  # whether one is under way, and must be followed by another

@@ -27,6 +27,11 @@ def whole_run() -> Generator[None]:
         st.rerun()
 
 
+def by_itself() -> bool:
+    """Whether a fragment runs, and not the whole page around it."""
+    return not st.session_state.get(state.WHOLE_RUN, {"drawing": True})["drawing"]
+
+
 def again() -> None:
     """Run the page once more: at once from a fragment's own run, else when all of it is drawn."""
     run = st.session_state.get(state.WHOLE_RUN, {})

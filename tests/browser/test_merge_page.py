@@ -128,7 +128,8 @@ def release_all(page, alphas: dict[str, float]) -> None:
 
 def is_exact(page) -> bool:
     """Whether the widget says so: not "approximate", and not "computing exact value"."""
-    return page.get_by_test_id("status").inner_text().startswith("exact")
+    said = page.get_by_test_id("status").inner_text()
+    return said.startswith("exact") and "control follows" not in said
 
 
 def shown(value: float) -> str:

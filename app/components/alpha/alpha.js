@@ -183,7 +183,7 @@ class AlphaWidget {
   }
 
   pinned() {
-    return { alphas: this.byName(this.alphas), metrics: this.metrics(), exact: this.exact() };
+    return { alphas: this.byName(this.alphas), metrics: this.metrics(), exact: this.exact() && !this.pending() };
   }
 
   // ---- showing
@@ -225,6 +225,7 @@ class AlphaWidget {
       const { zeroshot, single } = this.tasks[row.task];
       updateBar(row, accuracy, zeroshot, single, wilson(right, n));
       row.node.classList.toggle("selected", row.task === this.selected);
+      row.node.classList.toggle("approximate", this.tasks[row.task].pending);
       row.nameButton.setAttribute("aria-pressed", String(row.task === this.selected));
       if (this.committed) row.bar.setAttribute("aria-label", this.describeBar(row).join("; "));
     }
@@ -247,13 +248,19 @@ class AlphaWidget {
     return !this.header.anchor || this.alphas.every((alpha, t) => alpha === this.header.anchor[t]);
   }
 
+  /** Whether the control task's exact scores are still to come. */
+  pending() {
+    return this.tasks.some((task) => task.pending);
+  }
+
   showStatus() {
     const exact = this.exact();
+    const whole = exact && !this.pending();
     const counts = [...new Set(this.tasks.map((task) => task.n))];
     const n = counts.length === 1 ? `${counts[0]} a task` : `${Math.min(...counts)} to ${Math.max(...counts)} a task`;
     const text = exact ? `exact, n = ${n}` : this.committed ? "computing exact value…" : "approximate while dragging";
-    setText(this.view.badge, `${text} · ${this.header.split}`);
-    this.status = exact ? "exact" : this.committed ? "computing" : "approximate";
+    setText(this.view.badge, `${text} · ${exact && !whole ? "control follows" : this.header.split}`);
+    this.status = whole ? "exact" : exact ? "computing" : this.committed ? "computing" : "approximate";
     this.view.badge.dataset.status = this.status;
     this.root.classList.toggle("approximate", !exact);
     const { full } = this.header;

@@ -33,6 +33,8 @@ class EvaluatedTask:
         pictures: uint8 RGB, shape (K, 32, 32, 3), examples to watch.
         picture_indices: Which of the N images they are, shape (K,).
         note: What stands in the place of a slider, where the task has none.
+        pending: Non-linear reading: the first plane is an estimate, the exact one follows. For a
+            control task alone: the widget calls the others exact.
     """
 
     name: str
@@ -46,6 +48,7 @@ class EvaluatedTask:
     pictures: np.ndarray | None = None
     picture_indices: np.ndarray | None = None
     note: str = ""
+    pending: bool = False
 
 
 def check_options(
@@ -71,6 +74,8 @@ def check_options(
     task_names = [task.name for task in tasks]
     if len(set(task_names)) < len(task_names):
         raise ValueError(f"task names repeat: {task_names}")
+    if any(task.pending and not task.is_control for task in tasks):
+        raise ValueError("a task that is no control is pending, expected its exact scores")
     if sum(task.is_control for task in tasks) > 1:
         raise ValueError("more than one control task, expected at most one")
 

@@ -198,6 +198,7 @@ def _task_header(task: EvaluatedTask, arrays: Arrays, exact: dict | None) -> dic
         "zeroshot": None if zeroshot is None else arrays.add(np.asarray(zeroshot), "u2"),
         "single": None if single is None else float(single),
         "note": task.note,
+        "pending": bool(task.pending),
         "pictures": None if pictures is None else arrays.add(np.asarray(pictures), "u1"),
         "picture_indices": []
         if task.picture_indices is None
