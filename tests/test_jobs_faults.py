@@ -22,6 +22,7 @@ from engine.store import Store, digest_tensors
 from engine.tasks import miniature
 
 EVERY = 2  # steps between working states
+STEPS = 80  # of a run that is killed again and again
 WORDS = ["finetune", "--tasks", "signs", "--batch", "16", "--threads", "1", "--device", "cpu"]
 WORDS += ["--checkpoint-every", str(EVERY), "--rate", "0.001"]
 pytestmark = pytest.mark.slow
@@ -128,7 +129,7 @@ def check_consistent(jobs, id):
 def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(forked, uninterrupted, mode):
     source, kills, saved, seed = random.Random(mode), 0, [], 0
     while kills < 10:  # in each of two modes
-        id = forked.submit(words(200, mode, seed)).id
+        id = forked.submit(words(STEPS, mode, seed)).id
         while forked.get(id).state == "queued":
             pid = forked.begin(id)
             status = None if kills < 10 else os.waitpid(pid, 0)[1]
@@ -146,7 +147,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(forked, uninterr
             if forked.get(id).state == "lost":
                 forked.resume(id)
         assert forked.get(id).state == "done"
-        assert tau_digest(forked.home, seed=seed) == uninterrupted(200, mode, seed)
+        assert tau_digest(forked.home, seed=seed) == uninterrupted(STEPS, mode, seed)
         assert list((forked.home / "state").glob("[!.]*")) == []
         seed += 1
     assert max(saved) > 2 * EVERY  # some died late enough to have something to lose
@@ -288,7 +289,7 @@ def test_the_command_line_launches_cancels_resumes_and_deletes(tmp_path, capsys,
         assert main([*line, "--cache", str(tmp_path), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    line = [*words(400, "linear"), "--limit", "200"]
+    line = [*words(160, "linear"), "--limit", "200"]
     id = ask(*line, "--background")["job"]
     reading = "evaluate --tasks signs --control none --limit 20 --alpha 1 --mode linear".split()
     after = ask(*reading, "--background", "--after", id)["job"]
@@ -302,7 +303,7 @@ def test_the_command_line_launches_cancels_resumes_and_deletes(tmp_path, capsys,
     ask("jobs", "resume", id)
     _until(lambda: ask("jobs", "show", after)["state"] == "done")
     job = ask("jobs", "show", id)
-    assert (job["state"], job["attempt"], job["step"]) == ("done", 2, 400)
+    assert (job["state"], job["attempt"], job["step"]) == ("done", 2, 160)
     (entry,) = Store(tmp_path).find("checkpoint")
     assert job["artifacts"] == [entry.digest]
     with pytest.MonkeyPatch.context() as patch:
