@@ -53,11 +53,13 @@ def percent(fraction: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as minutes and seconds; "-" for None."""
+    """Write a duration: "8 s", "3 min 20 s", "2 h 05 min"; "-" for None."""
     if seconds is None:
         return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def megabytes(size: int) -> str:

@@ -118,7 +118,9 @@ def show_log(job) -> None:
     with right:
         st.markdown("**Job**")
         st.code(command(job), language=None, wrap_lines=True)
-        st.caption(f"`{job.id}` · attempt {job.attempt} · {jobs.age(job.created)} old")
+        age = jobs.age(job.created)
+        when = age if age == "now" else f"{age} ago"
+        st.caption(f"`{job.id}` · attempt {job.attempt} · asked for {when}")
 
 
 def command(job) -> str:
