@@ -109,8 +109,7 @@ def test_an_address_restores_the_view():
         section="pairs",
         reading="posthoc",
     )
-    assert state.xi_visited(state.xi_query(view), None) == view
-    assert state.xi_visited(state.xi_query(view), state.xi_query(view)) is None
+    assert state.xi_visited(state.xi_query(view)) == view
 
 
 @pytest.mark.parametrize(
@@ -128,11 +127,11 @@ def test_an_address_restores_the_view():
     ],
 )
 def test_a_senseless_address_gives_nothing(query, field, empty):
-    assert getattr(state.xi_visited({**query, "e": "x"}, None), field) == empty
+    assert getattr(state.xi_visited({**query, "e": "x"}), field) == empty
 
 
 def test_far_alphas_are_clipped_into_the_address_and_for_merge():
-    assert state.xi_visited({"a": "99,-99"}, None).alphas == (state.XI_REACH, -state.XI_REACH)
+    assert state.xi_visited({"a": "99,-99"}).alphas == (state.XI_REACH, -state.XI_REACH)
     assert state.merge_alphas(("a", "b"), (2.5, -3.0)) == {"a": 2.0, "b": -1.0}
 
 

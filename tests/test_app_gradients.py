@@ -96,10 +96,9 @@ def test_an_address_restores_the_view():
         pair=("a,b", "c"),
         measure="normalized",
     )
-    assert state.gradients_visited(state.gradients_query(view), None) == view
-    assert state.gradients_visited(state.gradients_query(view), state.gradients_query(view)) is None
+    assert state.gradients_visited(state.gradients_query(view)) == view
     own = state.GradientsView(encoder="x", alpha=state.OWN)
-    assert state.gradients_visited(state.gradients_query(own), None) == own
+    assert state.gradients_visited(state.gradients_query(own)) == own
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_an_address_restores_the_view():
     ],
 )
 def test_a_senseless_address_gives_nothing(query, field, empty):
-    assert getattr(state.gradients_visited({**query, "e": "x"}, None), field) == empty
+    assert getattr(state.gradients_visited({**query, "e": "x"}), field) == empty
 
 
 @pytest.mark.parametrize(

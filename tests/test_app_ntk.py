@@ -86,14 +86,13 @@ def kept(store: Store, control: str = "letters"):
 def test_a_view_comes_back_from_its_address():
     view = state.NtkView("m", "m-random", "signs", "objects", 200, "3", "ridge0.01", "class")
     query = state.ntk_query(view)
-    assert state.ntk_visited(query, None) == view
-    assert state.ntk_visited(query, query) is None
-    assert state.ntk_visited({}, None) is None
+    assert state.ntk_visited(query) == view
+    assert state.ntk_visited({}) is None
 
 
 @pytest.mark.parametrize("points", ["", "-3", "1e3", "٣", "123456", "x"])
 def test_a_number_of_points_that_is_none_counts_as_not_given(points):
-    assert state.ntk_visited({"e": "m", "n": points}, None).points is None
+    assert state.ntk_visited({"e": "m", "n": points}).points is None
 
 
 @pytest.mark.parametrize(

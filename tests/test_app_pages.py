@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from app import state
 from app.components.alpha import header_of
 from app.compute import catalogue, merging, readouts
+from app.widgets import addresses
 from engine.errors import CheckpointError, MissingDataError
 from engine.store import Store
 from engine.tasks import CONTROL, TASKS
@@ -227,6 +228,38 @@ def test_merge_restores_an_address(here):
     header = payload(page)
     assert (header["reading"], header["convention"]) == ("posthoc", "mean")
     assert header["alphas"] == [-0.25, 1.5]
+
+
+def test_a_message_with_the_address_before_moves_no_slider_back(here, monkeypatch):
+    opened = {"e": "miniature", "r": "linear", "t": "letters,signs", "a": "1,1"}
+    page = settle(open_page("merge", **opened))
+    before = dict(page.query_params)
+    page = release(page, {"letters": 0.7, "signs": -0.2})
+    after = dict(page.query_params)
+    assert before != after
+
+    def at(query):
+        for name, value in query.items():
+            page.query_params[name] = value
+        page.run()
+        return payload(page)["alphas"]
+
+    assert at(before) == [0.7, -0.2]  # as the browser has it until it hears of the new one
+    assert page.query_params == after
+    monkeypatch.setattr(addresses, "UNDER_WAY", 0.0)
+    assert at(before) == [1, 1]  # later it is somebody's wish
+
+
+def test_an_address_asks_once_even_where_its_page_is_not_drawn_to_the_end(here, monkeypatch):
+    def never(work, patience=0.0):
+        return work
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.compute.background.follow", never)
+        page = open_page("merge", e="miniature", r="nonlinear")
+        page.segmented_control(key=state.MERGE_READING).set_value("linear").run()
+    assert page.segmented_control(key=state.MERGE_READING).value == "linear"
+    assert payload(settle(page))["reading"] == "linear"
 
 
 def test_merge_survives_a_senseless_address(here):

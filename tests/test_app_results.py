@@ -397,7 +397,7 @@ def test_a_figures_file_has_every_number(kind, count):
 
 def test_a_view_is_written_and_read_back():
     view = state.ResultsView("miniature", 3, "x:y", None, ("addition", "single"), ("linear",))
-    assert state.results_visited(state.results_query(view), None) == view
+    assert state.results_visited(state.results_query(view)) == view
     whole = state.ResultsView("miniature", readings=state.READINGS)
     assert state.results_query(whole) == {"e": "miniature"}
 

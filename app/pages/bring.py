@@ -4,6 +4,7 @@ import streamlit as st
 
 from app import state, widgets
 from app.pages.bringing import checkpoint, export, task
+from app.widgets import addresses
 
 SECTIONS = {
     "checkpoint": (":material/upload_file: Bring a checkpoint", checkpoint.section),
@@ -14,8 +15,8 @@ SECTIONS = {
 
 def restore() -> None:
     """Take over what the address asks for, when it was opened, reloaded or gone back to."""
-    query = st.query_params.to_dict()
-    if not state.elsewhere(query, st.session_state.get(state.BRING_ADDRESS)):
+    query = addresses.opened(state.BRING_ADDRESS)
+    if not query:
         return
     asked = state.bring_from_query(query)
     st.session_state[state.BRING_SECTION] = asked.section
@@ -26,9 +27,7 @@ def restore() -> None:
 def remember(view: state.BringView) -> None:
     """Write the view into the address."""
     query = state.bring_to_query(view)
-    st.session_state[state.BRING_ADDRESS] = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    addresses.write(state.BRING_ADDRESS, query)
 
 
 st.title("Import & export")

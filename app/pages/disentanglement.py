@@ -9,7 +9,7 @@ from app.figures import disentanglement as figures
 from app.pages.disentangling import maps, sections
 from app.pages.disentangling.view import View, alphas_in_force, set_alphas
 from app.pages.finetuning import cards
-from app.widgets import choosing
+from app.widgets import addresses, choosing
 
 DISTANCES = {
     "error": "Prediction error",
@@ -34,7 +34,7 @@ EQUATION = (
 
 def restore() -> None:
     """Take over what the address asks for, when it was opened, reloaded or gone back to."""
-    asked = state.xi_visited(st.query_params.to_dict(), st.session_state.get(state.XI_ADDRESS))
+    asked = state.xi_visited(addresses.opened(state.XI_ADDRESS))
     if asked is None:
         return
     first, second = asked.pair or (None, None)
@@ -168,9 +168,7 @@ def remember(view: View, encoder: str, beside: str | None, section: str) -> None
             reading=st.session_state.get(state.XI_READING),
         )
     )
-    st.session_state[state.XI_ADDRESS] = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    addresses.write(state.XI_ADDRESS, query)
 
 
 @st.fragment

@@ -6,7 +6,7 @@ from app import state, widgets
 from app.compute import gradients as compute
 from app.compute import jobs
 from app.pages.gradienting import bridge, choice, early, exactness, trajectory, work
-from app.widgets import choosing
+from app.widgets import addresses, choosing
 from app.widgets.rerunning import again
 
 EQUATION = (
@@ -38,9 +38,7 @@ def remember(encoder: str, regime: str, answer: compute.Answer | None, section: 
             measure=held(state.GRADIENTS_MEASURE) if section == "early" else None,
         )
     )
-    st.session_state[state.GRADIENTS_ADDRESS] = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    addresses.write(state.GRADIENTS_ADDRESS, query)
 
 
 @st.fragment

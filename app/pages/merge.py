@@ -8,7 +8,7 @@ from app.compute import catalogue, directions, merging, presets, readouts
 from app.compute.background import board, follow
 from app.figures import style
 from app.pages.merging import methods, pins, taking
-from app.widgets import choosing
+from app.widgets import addresses, choosing
 from app.widgets.rerunning import again, by_itself
 
 READING_LINES = {
@@ -23,7 +23,7 @@ READING_LINES = {
 
 def restore() -> None:
     """Take over what the address asks for, when it was opened, reloaded or gone back to."""
-    asked = state.visited(st.query_params.to_dict(), st.session_state.get(state.MERGE_ADDRESS))
+    asked = state.visited(addresses.opened(state.MERGE_ADDRESS))
     if asked is None:
         return
     wanted = {
@@ -236,9 +236,7 @@ def remember(choice: merging.Choice, alphas: dict[str, float]) -> None:
     held = st.session_state.get(state.MERGE_INITIAL, {})
     st.session_state[state.MERGE_INITIAL] = state.remembered(held, choice.names, alphas)
     query = state.to_query(taking.view_of(choice, alphas))
-    st.session_state[state.MERGE_ADDRESS] = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    addresses.write(state.MERGE_ADDRESS, query)
 
 
 def preset_buttons(choice: merging.Choice, work) -> dict:

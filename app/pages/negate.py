@@ -8,7 +8,7 @@ from app.compute import catalogue, jobs
 from app.compute import negation as compute
 from app.figures import negation as figures
 from app.figures import style
-from app.widgets import choosing
+from app.widgets import addresses, choosing
 from app.widgets.rerunning import again
 
 EQUATION = (
@@ -19,9 +19,7 @@ EQUATION = (
 
 def restore() -> None:
     """Take over what the address asks for, when it was opened, reloaded or gone back to."""
-    asked = state.negate_visited(
-        st.query_params.to_dict(), st.session_state.get(state.NEGATE_ADDRESS)
-    )
+    asked = state.negate_visited(addresses.opened(state.NEGATE_ADDRESS))
     if asked is None:
         return
     if asked.encoder:
@@ -78,9 +76,7 @@ def panel(encoder: str, found: dict, names: list[str], titles: dict[str, str]) -
     alpha = read_alpha(st.session_state.get(state.NEGATE_GRID), data["alphas"], start)
     negation_grid({"alpha": alpha, **data}, key=state.NEGATE_GRID)
     query = state.negate_query(state.NegateView(encoder, alpha))
-    st.session_state[state.NEGATE_ADDRESS] = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    addresses.write(state.NEGATE_ADDRESS, query)
     cells = [cell for column in found.values() for cell in column.values()]
     n = sorted({cell.n_validation[0] for cell in cells})
     counts = " to ".join(f"{count:,}" for count in dict.fromkeys((n[0], n[-1])))

@@ -22,7 +22,7 @@ from app.compute.ntk_questions import LOGIT_TITLES, LOGITS, MOST_POINTS, POINTS,
 from app.figures import ntk as figures
 from app.pages import ntk_figures as drawing
 from app.pages.finetuning import cards
-from app.widgets import choosing
+from app.widgets import addresses, choosing
 from app.widgets.rerunning import again
 
 MOST_DRAWN = 1_000_000  # images points may be drawn from
@@ -44,7 +44,7 @@ INTRO = (
 
 def restore() -> None:
     """Take over what the address asks for, when it was opened, reloaded or gone back to."""
-    asked = state.ntk_visited(st.query_params.to_dict(), st.session_state.get(state.NTK_ADDRESS))
+    asked = state.ntk_visited(addresses.opened(state.NTK_ADDRESS))
     if asked is None:
         return
     wanted = {
@@ -269,9 +269,7 @@ def remember(questions: Sequence[Question], view: View | None) -> None:
             order=order,
         )
     )
-    st.session_state[state.NTK_ADDRESS] = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    addresses.write(state.NTK_ADDRESS, query)
 
 
 def show_pairs(questions: Sequence[Question], busy: bool) -> None:

@@ -7,7 +7,7 @@ from app.compute import results as compute
 from app.compute.background import board, follow
 from app.figures import style
 from app.pages.resulting import sections, taking
-from app.widgets import choosing
+from app.widgets import addresses, choosing
 from app.widgets.rerunning import again
 
 USUAL = ("addition", "negation")
@@ -17,9 +17,7 @@ HELD = "results_held"  # what each side's exhibits were when they were last read
 
 def restore() -> None:
     """Take over what the address asks for, when it was opened, reloaded or gone back to."""
-    asked = state.results_visited(
-        st.query_params.to_dict(), st.session_state.get(state.RESULTS_ADDRESS)
-    )
+    asked = state.results_visited(addresses.opened(state.RESULTS_ADDRESS))
     if asked is None:
         return
     st.session_state.update({
@@ -195,9 +193,7 @@ def remember(sides: list[compute.Side], exhibits: list[str], readings: list[str]
             st.session_state.get(state.RESULTS_TASKS) if compute.own_tasks(first.encoder) else None,
         )
     )
-    st.session_state[state.RESULTS_ADDRESS] = query
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    addresses.write(state.RESULTS_ADDRESS, query)
 
 
 st.title("Results")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from app.state.address import elsewhere, numbers
+from app.state.address import numbers
 from app.state.keys import (
     HIGHEST,
     LOWEST,
@@ -62,17 +62,16 @@ def xi_query(view: XiView) -> dict[str, str]:
     return {key: value for key, value in said.items() if value}
 
 
-def xi_visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> XiView | None:
-    """Say which view the address asks for, if it is not the one that the page wrote itself.
+def xi_visited(query: Mapping[str, str]) -> XiView | None:
+    """Say which view an address asks for.
 
     Args:
-        query: The address now, written by anyone; what is malformed counts as not given.
-        written: What the page last wrote; None in a new session.
+        query: Its parameters, written by anyone; what is malformed counts as not given.
 
     Returns:
-        The view of an address that was opened, reloaded or gone back to; None otherwise.
+        The view; None for an address without parameters.
     """
-    if not elsewhere(query, written):
+    if not query:
         return None
     pair = tuple(unquote(part) for part in query.get(QUERY_TASKS, "").split(",") if part)
     limits = numbers(query.get(QUERY_RANGE, ""), -XI_REACH, XI_REACH)

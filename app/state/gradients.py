@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from app.state.address import elsewhere, numbers
+from app.state.address import numbers
 from app.state.keys import (
     QUERY_ALPHAS,
     QUERY_ENCODER,
@@ -61,19 +61,16 @@ def gradients_query(view: GradientsView) -> dict[str, str]:
     return {key: value for key, value in said.items() if value}
 
 
-def gradients_visited(
-    query: Mapping[str, str], written: Mapping[str, str] | None
-) -> GradientsView | None:
-    """Say which view the address asks for, if it is not the one that the page wrote itself.
+def gradients_visited(query: Mapping[str, str]) -> GradientsView | None:
+    """Say which view an address asks for.
 
     Args:
-        query: The address now, written by anyone; what is malformed counts as not given.
-        written: What the page last wrote; None in a new session.
+        query: Its parameters, written by anyone; what is malformed counts as not given.
 
     Returns:
-        The view of an address that was opened, reloaded or gone back to; None otherwise.
+        The view; None for an address without parameters.
     """
-    if not elsewhere(query, written):
+    if not query:
         return None
     regime, mode = query.get(QUERY_REGIME), query.get(QUERY_READING)
     epoch, alpha = query.get(QUERY_EPOCH, ""), query.get(QUERY_ALPHAS, "")

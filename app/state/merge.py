@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from app.state.address import elsewhere, number
+from app.state.address import number
 from app.state.keys import (
     CONVENTIONS,
     DIRECTION,
@@ -105,17 +105,16 @@ def _options(text: str) -> dict[str, float]:
     return {name: value for name, value in found.items() if name and math.isfinite(value)}
 
 
-def visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> MergeView | None:
-    """Say which view the address asks for, if it is not the one that this page wrote itself.
+def visited(query: Mapping[str, str]) -> MergeView | None:
+    """Say which view an address asks for.
 
     Args:
-        query: The address now.
-        written: What the page last wrote; None in a new session.
+        query: Its parameters.
 
     Returns:
-        The view of an address that was opened, reloaded or gone back to; None otherwise.
+        The view; None for an address without parameters.
     """
-    if not elsewhere(query, written):
+    if not query:
         return None
     return from_query(query)
 

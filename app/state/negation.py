@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.state.address import elsewhere, number
+from app.state.address import number
 from app.state.keys import QUERY_ALPHAS, QUERY_ENCODER
 
 
@@ -21,18 +21,15 @@ def negate_query(view: NegateView) -> dict[str, str]:
     return {QUERY_ENCODER: view.encoder or "", QUERY_ALPHAS: alpha}
 
 
-def negate_visited(
-    query: Mapping[str, str], written: Mapping[str, str] | None
-) -> NegateView | None:
-    """Say which view the address asks for, if it is not the one that the page wrote itself.
+def negate_visited(query: Mapping[str, str]) -> NegateView | None:
+    """Say which view an address asks for.
 
     Args:
-        query: The address now, written by anyone; what is malformed counts as not given.
-        written: What the page last wrote; None in a new session.
+        query: Its parameters, written by anyone; what is malformed counts as not given.
 
     Returns:
-        The view of an address that was opened, reloaded or gone back to; None otherwise.
+        The view; None for an address without parameters.
     """
-    if not elsewhere(query, written):
+    if not query:
         return None
     return NegateView(query.get(QUERY_ENCODER) or None, number(query.get(QUERY_ALPHAS, "own")))

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.state.address import elsewhere
 from app.state.keys import (
     QUERY_BESIDE,
     QUERY_CONTROL,
@@ -54,17 +53,16 @@ def ntk_query(view: NtkView) -> dict[str, str]:
     return {key: str(value) for key, value in named.items() if value is not None}
 
 
-def ntk_visited(query: Mapping[str, str], written: Mapping[str, str] | None) -> NtkView | None:
-    """Say which view the address asks for, if it is not the one that the page wrote itself.
+def ntk_visited(query: Mapping[str, str]) -> NtkView | None:
+    """Say which view an address asks for.
 
     Args:
-        query: The address now, written by anyone; what is malformed counts as not given.
-        written: What the page last wrote; None in a new session.
+        query: Its parameters, written by anyone; what is malformed counts as not given.
 
     Returns:
-        The view of an address that was opened, reloaded or gone back to; None otherwise.
+        The view; None for an address without parameters.
     """
-    if not elsewhere(query, written):
+    if not query:
         return None
     asked = {field: query.get(key) or None for field, key in _NTK_QUERY.items()}
     numbers = {name: _number(asked.pop(name), digits) for name, digits in DIGITS.items()}

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.state.address import elsewhere
 from app.state.keys import (
     QUERY_BESIDE,
     QUERY_BESIDE_SEED,
@@ -51,19 +50,16 @@ def results_query(view: ResultsView) -> dict[str, str]:
     return {key: str(value) for key, value in parts.items() if value is not None}
 
 
-def results_visited(
-    query: Mapping[str, str], written: Mapping[str, str] | None
-) -> ResultsView | None:
-    """Say which view the address asks for, if it is not the one that the page wrote itself.
+def results_visited(query: Mapping[str, str]) -> ResultsView | None:
+    """Say which view an address asks for.
 
     Args:
-        query: The address now, written by anyone; what is malformed counts as not given.
-        written: What the page last wrote; None in a new session.
+        query: Its parameters, written by anyone; what is malformed counts as not given.
 
     Returns:
-        The view of an address that was opened, reloaded or gone back to; None otherwise.
+        The view; None for an address without parameters.
     """
-    if not elsewhere(query, written):
+    if not query:
         return None
     return ResultsView(
         query.get(QUERY_ENCODER) or None,

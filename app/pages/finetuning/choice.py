@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import state
+from app.widgets import addresses
 
 COMPARED = 6  # jobs drawn together at most
 
@@ -14,8 +15,8 @@ def field(name: str) -> str:
 
 def restore() -> None:
     """Take over the jobs that the address names, when it was opened, reloaded or gone back to."""
-    asked = list(state.jobs_of(st.query_params.to_dict()))
-    if asked and asked != st.session_state.get(state.FINETUNE_ADDRESS):
+    asked = list(state.jobs_of(addresses.opened(state.FINETUNE_ADDRESS)))
+    if asked:
         st.session_state[state.FINETUNE_CHOSEN] = asked
         st.session_state.setdefault(state.FINETUNE_OPEN, False)
 
@@ -23,9 +24,5 @@ def restore() -> None:
 def choose(chosen: list[str]) -> None:
     """Look at these jobs from now on, and write them into the address."""
     st.session_state[state.FINETUNE_CHOSEN] = chosen
-    st.session_state[state.FINETUNE_ADDRESS] = chosen
-    if list(state.jobs_of(st.query_params.to_dict())) != chosen:
-        if chosen:
-            st.query_params[state.QUERY_JOB] = ",".join(chosen)
-        elif state.QUERY_JOB in st.query_params:
-            del st.query_params[state.QUERY_JOB]
+    query = {state.QUERY_JOB: ",".join(chosen)} if chosen else {}
+    addresses.write(state.FINETUNE_ADDRESS, query)

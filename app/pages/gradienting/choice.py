@@ -6,7 +6,7 @@ from app import state
 from app.compute import gradients as compute
 from app.compute.gradients import Answer
 from app.figures import style
-from app.widgets import choosing
+from app.widgets import addresses, choosing
 
 REGIMES = {
     "gd": "Full-batch descent",
@@ -23,9 +23,7 @@ SECTIONS = {
 
 def restore() -> None:
     """Take over what the address asks for, when it was opened, reloaded or gone back to."""
-    asked = state.gradients_visited(
-        st.query_params.to_dict(), st.session_state.get(state.GRADIENTS_ADDRESS)
-    )
+    asked = state.gradients_visited(addresses.opened(state.GRADIENTS_ADDRESS))
     if asked is None:
         return
     wanted = {

@@ -1,0 +1,65 @@
+"""A page's address: read where it was opened or gone back to, written when the view changes.
+
+The browser sends its address with every message. One that is under way while the page writes a new
+address still carries the last one: it is no wish of anybody's to go back there.
+"""
+
+import time
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app import state
+
+UNDER_WAY = 10.0  # seconds in which a message can still carry an address that was replaced
+
+
+def opened(key: str) -> dict[str, str]:
+    """Return the address where it asks for a view; once, whatever breaks off the run that asks.
+
+    Args:
+        key: Of the session, where the page's own address is kept.
+
+    Returns:
+        The parameters of an address that was opened, reloaded or gone back to; none otherwise.
+    """
+    query = st.query_params.to_dict()
+    if not state.elsewhere(query, st.session_state.get(key)):
+        return {}
+    if state.left_lately(_left(key), query, time.monotonic() - UNDER_WAY) and not _gone_back():
+        return {}
+    _keep(key, query)
+    return query
+
+
+def write(key: str, query: dict[str, str]) -> None:
+    """Write a view into the address.
+
+    Args:
+        key: Of the session, where the page's own address is kept.
+        query: The address's parameters.
+    """
+    _keep(key, query)
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+
+
+def _keep(key: str, query: dict[str, str]) -> None:
+    """Keep an address, and until when the one before was the page's."""
+    before = st.session_state.get(key)
+    if before is not None and before != query:
+        now = time.monotonic()
+        lately = [(left, old) for left, old in _left(key) if left > now - UNDER_WAY]
+        st.session_state[f"{key}_left"] = [*lately, (now, before)]
+    st.session_state[key] = query
+
+
+def _left(key: str) -> list[tuple[float, dict[str, str]]]:
+    """Return the page's own addresses before the present one, each with when it was replaced."""
+    return st.session_state.get(f"{key}_left", [])
+
+
+def _gone_back() -> bool:
+    """Whether this run follows the browser's own Back or Forward."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
