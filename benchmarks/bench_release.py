@@ -116,11 +116,11 @@ def main() -> None:
         "first_paint_s": round(painted, 2),
         "release_to_exact_s": {
             name: {
-                "median": round(statistics.median(found), 2),
-                "max": round(max(found), 2),
-                "n": len(found),
+                "median": round(statistics.median(times), 2),
+                "max": round(max(times), 2),
+                "n": len(times),
             }
-            for name, found in seconds.items()
+            for name, times in seconds.items()
         },
         "load": os.getloadavg()[0],
     }

@@ -43,3 +43,9 @@ def settle(page: AppTest, runs: int = 3) -> AppTest:
 def texts(page: AppTest, kind: str) -> str:
     """All that a page says in one way: "caption", "info", "error" .."""
     return " ".join(item.value for item in getattr(page, kind))
+
+
+def sliders(page: AppTest) -> bytes:
+    """Return what Merge sends its sliders: the header and what a release changes."""
+    _, widget = page.get("bidi_component")  # the first is the arrays that stay
+    return widget.proto.bytes

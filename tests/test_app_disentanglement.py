@@ -110,6 +110,7 @@ def test_an_address_restores_the_view():
         reading="posthoc",
     )
     assert state.xi_visited(state.xi_query(view)) == view
+    assert not state.elsewhere(state.xi_query(view), state.xi_query(view))
 
 
 @pytest.mark.parametrize(

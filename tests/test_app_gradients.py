@@ -97,6 +97,7 @@ def test_an_address_restores_the_view():
         measure="normalized",
     )
     assert state.gradients_visited(state.gradients_query(view)) == view
+    assert not state.elsewhere(state.gradients_query(view), state.gradients_query(view))
     own = state.GradientsView(encoder="x", alpha=state.OWN)
     assert state.gradients_visited(state.gradients_query(own)) == own
 

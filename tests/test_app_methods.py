@@ -17,7 +17,7 @@ from engine.merging import CONVENTIONS, METHODS, apply, prepare
 from engine.responses import responses
 from engine.store import Store, digest_tensors
 from engine.tasks import CONTROL, load_split, load_task
-from tests.shown_pages import open_page, settle, use
+from tests.shown_pages import open_page, settle, sliders, use
 from tests.tiny_world import make_world
 
 FEW = ("letters", "signs")
@@ -44,18 +44,13 @@ def open_merge(query: dict | None = None) -> AppTest:
     return settle(open_page("merge", **(query or {})))
 
 
-def raw_payload(page: AppTest) -> bytes:
-    _, widget = page.get("bidi_component")
-    return widget.proto.bytes
-
-
 def payload(page: AppTest) -> dict:
-    return header_of(raw_payload(page))
+    return header_of(sliders(page))
 
 
 def planes(page: AppTest, place: int) -> np.ndarray:
     """Scores of one evaluated task, read as the browser reads them."""
-    changing, settled = raw_payload(page), page.get("bidi_component")[0].proto.bytes
+    changing, settled = sliders(page), page.get("bidi_component")[0].proto.bytes
     header = header_of(changing)
     task, offset = header["tasks"][place], header["settled"]["offset"]
 

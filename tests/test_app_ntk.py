@@ -87,6 +87,7 @@ def test_a_view_comes_back_from_its_address():
     view = state.NtkView("m", "m-random", "signs", "objects", 200, "3", "ridge0.01", "class")
     query = state.ntk_query(view)
     assert state.ntk_visited(query) == view
+    assert not state.elsewhere(query, query)
     assert state.ntk_visited({}) is None
 
 

@@ -153,8 +153,7 @@ def test_merge_reads_what_the_engine_reads(here, encoder, paths, reading):
     alphas = {"bars": 0.8, "dots": -0.3}
     page = open_page("merge", e=encoder, r=reading, t="bars,dots", a="0.8,-0.3")
     assert page.selectbox(key=state.MERGE_ENCODER).options == ["miniature", encoder]
-    _, widget = page.get("bidi_component")
-    header = header_of(widget.proto.bytes)
+    header = header_of(shown_pages.sliders(page))
     assert (header["reading"], header["alphas"]) == (reading, list(alphas.values()))
     drawn = charts(page)[-1]["data"][0]
     shown = dict(zip(drawn["y"], drawn["x"], strict=True))

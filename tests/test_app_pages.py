@@ -15,7 +15,7 @@ from app.widgets import addresses
 from engine.errors import CheckpointError, MissingDataError
 from engine.store import Store
 from engine.tasks import CONTROL, TASKS
-from tests.shown_pages import FEW, open_page, settle, texts, use
+from tests.shown_pages import FEW, open_page, settle, sliders, texts, use
 from tests.tiny_world import make_encoder, make_world
 
 NAMES = ("overview", "checkpoints", "merge")
@@ -35,8 +35,7 @@ def here(world, monkeypatch) -> Store:
 
 
 def payload(page: AppTest) -> dict:
-    _, widget = page.get("bidi_component")
-    return header_of(widget.proto.bytes)
+    return header_of(sliders(page))
 
 
 @pytest.mark.parametrize("name", NAMES)

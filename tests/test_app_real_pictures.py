@@ -48,8 +48,7 @@ def test_merge_reads_real_pictures_as_the_engine_does(here, real_data, reading):
     asked = {"e": "miniature", "r": reading, "t": ",".join(TASKS), "a": values}
     page = settle(shown_pages.open_page("merge", **asked))
     assert not page.error, texts(page, "error")
-    _, widget = page.get("bidi_component")
-    header = header_of(widget.proto.bytes)
+    header = header_of(shown_pages.sliders(page))
     assert [slider["name"] for slider in header["sliders"]] == list(TASKS)
     assert header["alphas"] == list(ALPHAS.values())
     drawn = json.loads(page.get("plotly_chart")[-1].proto.spec)["data"][0]

@@ -1,7 +1,7 @@
 """Reading what anyone may have written into the address."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from app.state.keys import HIGHEST, LOWEST
 
@@ -9,22 +9,6 @@ from app.state.keys import HIGHEST, LOWEST
 def elsewhere(query: Mapping[str, str], written: Mapping[str, str] | None) -> bool:
     """Say whether an address was opened, reloaded or gone back to, not written by the page."""
     return bool(query) and (written is None or dict(query) != dict(written))
-
-
-def left_lately(
-    left: Sequence[tuple[float, Mapping[str, str]]], query: Mapping[str, str], since: float
-) -> bool:
-    """Tell an address that the page itself replaced a moment ago.
-
-    Args:
-        left: The page's own addresses before the present one, each with when it was replaced.
-        query: An address.
-        since: The earliest moment that counts, by the same clock.
-
-    Returns:
-        Whether it is one.
-    """
-    return any(when > since and dict(query) == dict(old) for when, old in left)
 
 
 def number(text: str) -> float | None:

@@ -26,7 +26,7 @@ def opened(key: str) -> dict[str, str]:
     query = st.query_params.to_dict()
     if not state.elsewhere(query, st.session_state.get(key)):
         return {}
-    if state.left_lately(_left(key), query, time.monotonic() - UNDER_WAY) and not _gone_back():
+    if any(query == old for _, old in _left_lately(key)) and not _gone_back():
         return {}
     _keep(key, query)
     return query
@@ -48,15 +48,14 @@ def _keep(key: str, query: dict[str, str]) -> None:
     """Keep an address, and until when the one before was the page's."""
     before = st.session_state.get(key)
     if before is not None and before != query:
-        now = time.monotonic()
-        lately = [(left, old) for left, old in _left(key) if left > now - UNDER_WAY]
-        st.session_state[f"{key}_left"] = [*lately, (now, before)]
+        st.session_state[f"{key}_left"] = [*_left_lately(key), (time.monotonic(), before)]
     st.session_state[key] = query
 
 
-def _left(key: str) -> list[tuple[float, dict[str, str]]]:
-    """Return the page's own addresses before the present one, each with when it was replaced."""
-    return st.session_state.get(f"{key}_left", [])
+def _left_lately(key: str) -> list[tuple[float, dict[str, str]]]:
+    """Return the page's own addresses replaced a moment ago, each with when it was."""
+    since = time.monotonic() - UNDER_WAY
+    return [pair for pair in st.session_state.get(f"{key}_left", []) if pair[0] > since]
 
 
 def _gone_back() -> bool:

@@ -260,7 +260,7 @@ class AlphaWidget {
     const n = counts.length === 1 ? `${counts[0]} a task` : `${Math.min(...counts)} to ${Math.max(...counts)} a task`;
     const text = exact ? `exact, n = ${n}` : this.committed ? "computing exact value…" : "approximate while dragging";
     setText(this.view.badge, `${text} · ${exact && !whole ? "control follows" : this.header.split}`);
-    this.status = whole ? "exact" : exact ? "computing" : this.committed ? "computing" : "approximate";
+    this.status = whole ? "exact" : exact || this.committed ? "computing" : "approximate";
     this.view.badge.dataset.status = this.status;
     this.root.classList.toggle("approximate", !exact);
     const { full } = this.header;
