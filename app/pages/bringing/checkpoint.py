@@ -33,22 +33,23 @@ def section() -> None:
     )
     left, right = st.columns([3, 4], gap="large")
     with left:
-        asked = choose()
-        st.button(
+        asked, arriving = choose()
+        # no callback: it would be given what was asked before the field was left, or the file came
+        if st.button(
             "Look at it",
             type="primary",
             icon=":material/search:",
             key=state.BRING_LOOK,
-            on_click=shared.press,
-            args=(state.BRING_ASKED, asked.light()),
+            disabled=arriving,
             width="stretch",
-        )
+        ):
+            shared.press(state.BRING_ASKED, asked.light())
     with right:
         preview(asked)
 
 
-def choose() -> bringing.Asked:
-    """Draw the choice of file, encoder, task and mode, and return it."""
+def choose() -> tuple[bringing.Asked, bool]:
+    """Draw the choice of file, encoder, task and mode; return it, and whether files are to come."""
     source = st.segmented_control(
         "Where it is",
         list(SOURCES),
@@ -97,7 +98,8 @@ def choose() -> bringing.Asked:
         persist_state="session",
     )
     known = None if mode == "file" else mode
-    return bringing.Asked(path, uploads, encoder, task, known, zeroshot)
+    asked = bringing.Asked(path, uploads, encoder, task, known, zeroshot)
+    return asked, source == "upload" and not uploads
 
 
 def choose_for() -> tuple[str, str]:

@@ -35,15 +35,15 @@ def section() -> None:
             "the hub.",
             persist_state="session",
         ).strip()
-        st.button(
+        # no callback: it would be given what the field held before it was left
+        if st.button(
             "Look at it",
             type="primary",
             icon=":material/search:",
             key=state.BRING_DATA_LOOK,
-            on_click=shared.press,
-            args=(state.BRING_DATA_ASKED, reference or " "),
             width="stretch",
-        )
+        ):
+            shared.press(state.BRING_DATA_ASKED, reference or " ")
         brought()
     with right, st.container(border=True, key="bring_task"):
         preview(reference)
