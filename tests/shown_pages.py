@@ -1,7 +1,9 @@
 """Pages in Streamlit's own test runner, on a store of the test's own."""
 
+from functools import cache
 from pathlib import Path
 
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from app.compute.background import board
@@ -13,6 +15,9 @@ TAKERS = (choices, exporting)
 PAGES = Path(__file__).parents[1] / "app" / "pages"
 TIMEOUT = 240  # seconds: the first run imports torch, on a machine that may be busy
 FEW = ("signs", "letters")  # tasks of a store whose every measure takes seconds
+
+# the runner looks through every installed package for components anew with each page: 0.25 s
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 def use(monkeypatch, store: Store) -> Store:

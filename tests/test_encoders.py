@@ -14,6 +14,7 @@ from torch import nn
 from engine.encoders import encoder_names, load_encoder, plain_attention, random_initialisation
 from engine.encoders import towers as towers_module
 from engine.encoders.attention import SelfAttention, swap_attention
+from engine.encoders.drawing import first_values
 from engine.encoders.miniature import CONFIG, rounded
 from engine.encoders.towers import build_model, make_encoder
 from engine.errors import (
@@ -375,3 +376,18 @@ def test_on_an_accelerator():
     expected = encoder.features(encoder.theta0, encoder.preprocess(images))
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
     assert there.head(Words()).device.type == device
+
+
+def test_weights_that_follow_are_not_drawn_first():
+    before = torch.get_rng_state()
+    with first_values(None):
+        tensor = torch.zeros(3, 4)
+        nn.init.trunc_normal_(nn.init.normal_(nn.init.kaiming_uniform_(tensor)))
+        tensor.normal_().uniform_()
+    assert not tensor.any()
+    assert torch.equal(torch.get_rng_state(), before)
+    drawn, empty = build_model(TINY, 3), build_model(TINY, None)
+    empty.load_state_dict(drawn.state_dict())
+    whole, filled = (dict(m.named_buffers()) | m.state_dict() for m in (drawn, empty))
+    assert whole.keys() == filled.keys()
+    assert all(torch.equal(whole[key], filled[key]) for key in whole)

@@ -1,5 +1,9 @@
 """A store with a tiny encoder named miniature and random task vectors: real pages, fast."""
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -38,6 +42,15 @@ def make_world(
     seed: int = 1,
 ) -> Store:
     """Store the tiny encoder with a random task vector for each task and mode."""
+    shutil.copytree(_world(tuple(tasks), tuple(modes), name, seed), home, dirs_exist_ok=True)
+    return Store(home)
+
+
+@cache
+def _world(tasks: tuple[str, ...], modes: tuple[str, ...], name: str, seed: int) -> Path:
+    """Return a store made once, to be copied."""
+    home = Path(tempfile.mkdtemp(prefix="tiny_world."))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     store = make_encoder(home, name, seed)
     encoder = load_encoder(name, store)
     source = torch.Generator().manual_seed(0)
@@ -48,7 +61,7 @@ def make_world(
                 for name, value in encoder.theta0.items()
             }
             store.put("checkpoint", tau, _meta(encoder, task, mode, place, tau))
-    return store
+    return home
 
 
 def _meta(encoder, task: str, mode: str, place: int, tau: dict) -> dict:

@@ -1,6 +1,7 @@
 """The miniature: a small CLIP in open_clip's own classes, with its weights in the store."""
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def load_stored(store: Store, name: str = NAME) -> Encoder:
     if not any(not key.startswith("visual.") for key in weights):
         whole = store.get(_entry(store, entry.meta.get("text", NAME)))
         weights |= {k: v for k, v in whole.items() if not k.startswith("visual.")}
-    model = build_model(config)
+    model = build_model(config, seed=None)
     load_weights(model, weights, f"the stored encoder {name}")
     return make_encoder(name, model, config, tokenizer(config))
 
@@ -71,9 +72,15 @@ def tokenizer(config: Mapping = CONFIG):
     Returns:
         A callable from texts to token numbers, shape (number of texts, context).
     """
+    return _tokenizer(config["text_cfg"]["context_length"])
+
+
+@cache
+def _tokenizer(context_length: int):
+    """Return the tokenizer of a context, read once: its vocabulary takes 0.1 s."""
     import open_clip
 
-    return open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    return open_clip.SimpleTokenizer(context_length=context_length)
 
 
 def random_initialisation(seed: int = 0, config: Mapping = CONFIG) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from engine.checks import check_finite, check_same_parameters
 from engine.encoders.attention import swap_attention
+from engine.encoders.drawing import first_values
 from engine.encoders.encoder import Encoder
 from engine.encoders.probing import TrainedHeads
 from engine.encoders.weights import checked_file, read_weights, seed_of
@@ -51,7 +52,7 @@ def load_supervised(name: str, store: "Store") -> Encoder:
     if source == "random" or source.startswith("random:"):
         model = build_trunk(architecture, seed_of(name, source))
     elif source.partition("@")[0].endswith((".safetensors", ".pt", ".pth", ".bin")):
-        model = build_trunk(architecture)
+        model = build_trunk(architecture, seed=None)
         path = checked_file(source, {})
         _fill(model, read_weights(path), str(path))
     else:
@@ -59,12 +60,12 @@ def load_supervised(name: str, store: "Store") -> Encoder:
     return make_supervised(name, architecture, model, store)
 
 
-def build_trunk(architecture: str, seed: int = 0) -> nn.Module:
+def build_trunk(architecture: str, seed: int | None = 0) -> nn.Module:
     """Build timm's model without its classifier, initialised at random.
 
     Args:
         architecture: timm's name, such as ``vit_base_patch16_224``.
-        seed: Seeds the initialisation; torch's own generator is left as it was.
+        seed: Seeds the initialisation. None: nothing is drawn, for weights that fill it.
 
     Returns:
         The model, in eval mode.
@@ -78,8 +79,7 @@ def build_trunk(architecture: str, seed: int = 0) -> nn.Module:
             f"timm has no model {architecture!r}; did you mean "
             f"{', '.join(near) or 'vit_base_patch16_224'}?"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with first_values(seed):
         model = timm.create_model(architecture, pretrained=False, num_classes=0)
     if type(model) not in (VisionTransformer, ConvNeXt):
         raise UsageError(
@@ -150,7 +150,7 @@ def _published(name: str, architecture: str, tag: str) -> nn.Module:
         MissingDataError: If the weights are out of reach.
         CheckpointError: If they are damaged.
     """
-    build_trunk(architecture)  # refuses what is unknown or of another kind
+    build_trunk(architecture, seed=None)  # refuses what is unknown or of another kind
     known = timm.list_models(f"{architecture}.*", pretrained=True)
     if f"{architecture}.{tag}" not in known:
         tags = [entry.partition(".")[2] for entry in known]

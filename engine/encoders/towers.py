@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.checks import check_finite, check_same_parameters
 from engine.encoders.attention import swap_attention
+from engine.encoders.drawing import first_values
 from engine.encoders.encoder import Encoder
 from engine.encoders.heads import TextTower
 from engine.encoders.weights import checked_file, read_weights, seed_of
@@ -49,7 +50,7 @@ def load_open_clip(name: str) -> Encoder:
     if source == "random" or source.startswith("random:"):
         model = build_model(config, seed=seed_of(name, source))
     elif source.partition("@")[0].endswith(_FILES) or "/" in source:
-        model = build_model(config)
+        model = build_model(config, seed=None)
         path = checked_file(source, published_digests(architecture))
         load_weights(model, _plain(name, architecture, config, read_weights(path)), str(path))
     else:
@@ -103,20 +104,19 @@ def published_digests(architecture: str) -> dict[str, str]:
     return found
 
 
-def build_model(config: Mapping, seed: int = 0) -> nn.Module:
-    """Build open_clip's model of a configuration, initialised at random.
+def build_model(config: Mapping, seed: int | None = 0) -> nn.Module:
+    """Build open_clip's model of a configuration, initialised at random or not at all.
 
     Args:
         config: ``embed_dim``, ``vision_cfg``, ``text_cfg`` and open_clip's further options.
-        seed: Seeds the initialisation; torch's own generator is left as it was.
+        seed: Seeds the initialisation. None: nothing is drawn, for weights that fill it.
 
     Returns:
         The model, in eval mode.
     """
     options = dict(config)
     custom = options.pop("custom_text", False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with first_values(seed):
         model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**options)
     return model.eval()
 
@@ -227,7 +227,7 @@ def _load_tag(name: str, architecture: str, tag: str, config: dict) -> Encoder:
             f'there is a network run `python -c "import open_clip; open_clip.create_model('
             f"'{architecture}', '{tag}')\"`, or name a local file as {architecture}:FILE"
         ) from error
-    model = build_model(config)
+    model = build_model(config, seed=None)
     try:
         load_checkpoint(model, path, strict=True, weights_only=True)
     except Exception as error:  # the same as for any file that was not made here
