@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from engine import tasks
 from engine.store import Store
 from engine.tasks import miniature
 
@@ -59,6 +61,26 @@ def _has_accelerator() -> bool:
 def store(tmp_path) -> Store:
     """Give an empty store in a folder of its own, without embedded entries."""
     return Store(tmp_path / "cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rendered_once():
+    """Render a split of the miniature world once in this process, not once a store.
+
+    The world's own tests call its functions and see nothing of this.
+    """
+    render, known = tasks._rendered, {}
+
+    def rendered(task, split, image_size, limit):
+        asked = (task, split, image_size, limit, *miniature.SIZES.items())
+        if asked not in known:
+            known[asked] = render(task, split, image_size, limit)
+        found = known[asked]
+        return replace(found, images=found.images.clone(), labels=found.labels.clone())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "_rendered", rendered)
+        yield
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from streamlit.components.v2 import manifest_scanner
-from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1 import AppTest, local_script_runner
 
 from app.compute.background import board
 from engine.commands import choices, exporting
@@ -18,6 +18,8 @@ FEW = ("signs", "letters")  # tasks of a store whose every measure takes seconds
 
 # the runner looks through every installed package for components anew with each page: 0.25 s
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
+# .. and compiles each page anew
+local_script_runner.ScriptCache = cache(local_script_runner.ScriptCache)
 
 
 def use(monkeypatch, store: Store) -> Store:

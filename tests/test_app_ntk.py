@@ -1,6 +1,7 @@
 """The Eigenfunctions page: pure parts, what is kept, the plan, background work, every control."""
 
 import json
+import shutil
 import struct
 from dataclasses import replace
 
@@ -50,6 +51,12 @@ def no_supervisor(monkeypatch) -> None:
 @pytest.fixture
 def here(world, monkeypatch) -> Store:
     return use(monkeypatch, world)
+
+
+@pytest.fixture
+def own(world, monkeypatch, tmp_path) -> Store:
+    """The same store, to be changed."""
+    return use(monkeypatch, Store(shutil.copytree(world.home, tmp_path / "own")))
 
 
 def open_page(**query: str) -> AppTest:
@@ -463,10 +470,8 @@ def test_without_task_vectors_the_kernel_is_still_offered(monkeypatch, tmp_path)
     assert "ntk_start" in buttons(page)
 
 
-def test_an_encoder_beside_that_cannot_be_read_hides_nothing(monkeypatch, tmp_path):
-    store = use(monkeypatch, make_world(tmp_path, FEW))
-    keep_energies(store, "signs", ("letters",), N)
-    store.put("encoder", {"visual.proj": torch.zeros(1)}, {"name": "miniature-random"})
+def test_an_encoder_beside_that_cannot_be_read_hides_nothing(own):
+    own.put("encoder", {"visual.proj": torch.zeros(1)}, {"name": "miniature-random"})
     page = open_page(t="signs", k="letters", b="miniature-random")
     assert not page.exception
     assert page.error
@@ -494,11 +499,9 @@ def put_vector(store: Store, task: str, scale: float) -> None:
     store.put("checkpoint", tau, {**entry.meta, "tau_digest": digest_tensors(tau)})
 
 
-def test_a_changed_task_vector_counts_as_not_computed_and_says_so(monkeypatch, tmp_path):
-    store = use(monkeypatch, make_world(tmp_path, FEW))
-    keep_energies(store, "signs", ("letters",), N)
+def test_a_changed_task_vector_counts_as_not_computed_and_says_so(own):
     assert "ntk_start" not in buttons(open_page(t="signs", k="letters"))
-    put_vector(store, "signs", 2)
+    put_vector(own, "signs", 2)
     page = open_page(t="signs", k="letters")
     assert not page.exception
     assert "task vector of miniature is newer than the energies that are kept" in texts(

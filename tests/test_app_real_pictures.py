@@ -28,7 +28,7 @@ def world(tmp_path_factory, real_data) -> Store:
     """The embedded miniature with task vectors of a few steps on real pictures."""
     home = tmp_path_factory.mktemp("world")
     paths = [str(real_data / name) for name in TASKS]
-    short = ["--steps", "25", "--batch", "32", "--limit", "400", "--measure-on", "40"]
+    short = ["--steps", "10", "--batch", "32", "--limit", "400", "--measure-on", "40"]
     for mode in ("nonlinear", "linear"):
         words = ["finetune", "--tasks", *paths, "--mode", mode, *short, "--cache", str(home)]
         assert main(words) == 0

@@ -863,14 +863,14 @@ def test_the_tiny_encoders_fast_map_is_the_loop(home):
 
 @pytest.fixture(scope="module")
 def miniature_world(tmp_path_factory):
-    """The embedded miniature in float64, where no rounding decides a prediction; 8 images."""
+    """The embedded miniature in float64, where no rounding decides a prediction; 4 images."""
     from engine.encoders import load_encoder
     from engine.tasks import TASKS as EIGHT
 
     store = Store(tmp_path_factory.mktemp("cache"), EMBEDDED)
     encoder = load_encoder("miniature", store)
     tasks = {name: load_task(name) for name in EIGHT}
-    splits = {name: load_split(task, "test", 32, store, 8) for name, task in tasks.items()}
+    splits = {name: load_split(task, "test", 32, store, 4) for name, task in tasks.items()}
     taus = {}
     for trained in ("nonlinear", "linear"):
         found = {

@@ -183,7 +183,7 @@ def test_the_command_takes_it():
 def test_real_towers_can_be_recomputed(name):
     encoder = load_encoder(name, store=None)
     encoder.free_text()
-    x = _images(encoder, 2)
+    x = _images(encoder, 1)
     for mode in MODES:
         _, expected = _gradient(encoder, mode, x)
         _, got = _gradient(checkpointed(encoder), mode, x)

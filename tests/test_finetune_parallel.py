@@ -1,6 +1,12 @@
+"""One fine-tune over several processes: the result of one, and what happens when one ends."""
+
+import contextlib
+import itertools
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,13 +15,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
-from tiny_clip import CONFIG, tiny_weights
+from safetensors.torch import load_file, save_file
 
 from engine.__main__ import main
+from engine.commands import finetuning
 from engine.errors import EngineError, LostProcessError, UsageError
+from engine.finetune import Recipe, finetune
 from engine.finetune.parallel import ALONE, Processes, check_gpus, check_share, joined
 from engine.store import Store
+from tests.fake_encoder import FakeTask, fake_encoder, fake_split
+from tests.tiny_clip import CONFIG, tiny_weights
 
 ROOT = Path(__file__).parents[1]
 # 15 images a step in 4 pieces: no two processes have equal shares
@@ -51,6 +60,34 @@ def start(*command):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def together(count, function, *arguments):
+    """Run a function in processes that find what torchrun tells its own; return their exit codes.
+
+    They are forked from one that imported torch and did nothing else.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["engine.commands.finetuning", __name__])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    meeting["TORCHELASTIC_RUN_ID"] = "test"
+    running = []
+    for rank in map(str, range(count)):
+        told = meeting | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(count)}
+        running.append(context.Process(target=as_rank, args=(told, function, arguments)))
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(timeout=120)
+    return [process.exitcode for process in running]
+
+
+def as_rank(told, function, arguments):
+    os.environ.update(ENVIRONMENT | told)
+    torch.set_num_threads(1)
+    function(*arguments)
 
 
 def new_store(home):
@@ -139,38 +176,26 @@ def test_several_processes_equal_one_up_to_rounding(alone, tmp_path):
     assert any(not torch.equal(found[0][key], alone[0][key]) for key in found[0])
 
 
-IN_DOUBLE = """
-import os, sys
-sys.path.insert(0, os.getcwd())
-import torch
-from safetensors.torch import save_file
-from engine.finetune import Recipe, finetune
-from engine.finetune.parallel import joined
-from tests.fake_encoder import FakeTask, fake_encoder, fake_split
-TASK = FakeTask()
-with joined("cpu") as processes:
-    found = {{}}
-    for mode in ("nonlinear", "linear"):
-        trained = finetune(
-            fake_encoder(dtype=torch.float64), TASK, fake_split(TASK, "train", 50),
-            fake_split(TASK, "validation", 300), mode,
-            Recipe(steps=20, batch=17, rate=3e-3, warmup=4, accumulate=3, augment="shift"),
-            processes=processes,
-        )
-        found[mode] = torch.cat([value.flatten() for value in trained.tau.values()])
-        found[mode + " validation"] = torch.tensor(trained.validation)
-save_file(found, {out!r} + str(processes.rank))
-"""
+def in_double(out):
+    """Fine-tune a fake encoder in both modes and keep what came of it, a file for each process."""
+    task, found = FakeTask(), {}
+    with joined("cpu") as processes:
+        for mode in ("nonlinear", "linear"):
+            trained = finetune(
+                fake_encoder(dtype=torch.float64), task, fake_split(task, "train", 50),
+                fake_split(task, "validation", 300), mode,
+                Recipe(steps=20, batch=17, rate=3e-3, warmup=4, accumulate=3, augment="shift"),
+                processes=processes,
+            )  # fmt: skip
+            found[mode] = torch.cat([value.flatten() for value in trained.tau.values()])
+            found[mode + " validation"] = torch.tensor(trained.validation)
+    save_file(found, f"{out}{processes.rank}")
 
 
 def test_in_double_precision_nothing_but_the_last_bits_differs(tmp_path):
-    path = script(IN_DOUBLE.format(out=f"{tmp_path}/two-"), tmp_path)
-    done = run("torch.distributed.run", "--standalone", "--nproc-per-node", "2", path)
-    assert done.returncode == 0, done.stderr
+    assert together(2, in_double, f"{tmp_path}/two-") == [0, 0]
     one, other = (load_file(tmp_path / f"two-{rank}") for rank in (0, 1))
-    path = script(IN_DOUBLE.format(out=f"{tmp_path}/one-"), tmp_path)
-    alone = subprocess.run([sys.executable, path], cwd=ROOT, env=ENVIRONMENT, check=False)
-    assert alone.returncode == 0
+    in_double(f"{tmp_path}/one-")
     expected = load_file(tmp_path / "one-0")
     assert expected["linear"].dtype == torch.float64
     for name, value in expected.items():
@@ -201,48 +226,33 @@ def test_asked_to_stop_they_stop_at_one_step_and_go_on_from_there(tmp_path, toge
     assert meta["step"] > 5  # not that of the last multiple of checkpoint_every alone
 
 
+def stop_at_5(arguments):
+    """Run the command; the second process alone is asked to stop, at step 5."""
+
+    @contextlib.contextmanager
+    def stoppable():
+        calls = itertools.count(1)
+
+        def check():
+            if next(calls) == 5 and os.environ["RANK"] == "1":
+                raise KeyboardInterrupt
+
+        yield check
+
+    finetuning.stoppable = stoppable
+    sys.exit(main(arguments))
+
+
 @pytest.mark.slow
 def test_stopped_by_two_and_resumed_equals_uninterrupted(tmp_path, alone):
     store = new_store(tmp_path)
-    code = STOP_AT_5.format(home=str(tmp_path), arguments=words(tmp_path, *SHORT))
-    stopped = run(
-        "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script(code, tmp_path)
-    )
-    assert stopped.returncode != 0
+    assert 0 not in together(2, stop_at_5, words(tmp_path, *SHORT))
     _, meta = store.load_state(state_of(tmp_path).stem)
     assert meta["step"] == 5
     # the log of the steps before came along
     assert [entry["step"] for entry in meta["log"]] == [1, 2, 3, 4, 5]
     assert main(words(tmp_path, *SHORT)) == 0  # another number will do
     assert_same_up_to_rounding(the_checkpoint(store), alone)
-
-
-# the second process alone is asked to stop, at step 5
-STOP_AT_5 = """
-import os, sys
-sys.path.insert(0, os.getcwd())
-from engine.commands import finetuning
-from engine.__main__ import main
-real = finetuning.stoppable
-import contextlib
-@contextlib.contextmanager
-def stoppable():
-    calls = 0
-    def check():
-        nonlocal calls
-        calls += 1
-        if calls == 5 and os.environ["RANK"] == "1":
-            raise KeyboardInterrupt
-    yield check
-finetuning.stoppable = stoppable
-sys.exit(main({arguments!r}))
-"""
-
-
-def script(code, folder):
-    path = folder / "child.py"
-    path.write_text(code)
-    return str(path)
 
 
 @pytest.mark.slow
