@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -77,8 +78,11 @@ def together(count, function, *arguments):
     for rank in map(str, range(count)):
         told = meeting | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(count)}
         running.append(context.Process(target=as_rank, args=(told, function, arguments)))
-    for process in running:
-        process.start()
+    with pytest.MonkeyPatch.context() as patch:
+        # they would import it once more: whatever pytest, or a page under test, has put there
+        patch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+        for process in running:
+            process.start()
     for process in running:
         process.join(timeout=120)
     return [process.exitcode for process in running]

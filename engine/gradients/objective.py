@@ -215,9 +215,8 @@ class Objective:
         z = (z0.detach() + moved).requires_grad_()
         (slope,) = torch.autograd.grad(self.loss(z, y), z, create_graph=True)
         (bent,) = torch.autograd.grad((slope * along).sum(), z)
-        return self.layout.join(
-            dict(zip(leaves, torch.autograd.grad(z0, list(leaves.values()), bent), strict=True))
-        )
+        found = torch.autograd.grad((z0 * bent).sum(), list(leaves.values()))
+        return self.layout.join(dict(zip(leaves, found, strict=True)))
 
     def _named(self, flat: Tensor) -> dict[str, Tensor]:
         """Return views of a vector by parameter name."""

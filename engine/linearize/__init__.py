@@ -112,8 +112,10 @@ def linear_gradient(
         z0, (jz,) = _expand(features, leaves, [tau], x)
         z = (z0.detach() + jz).requires_grad_()
         value = loss(z)
-    (cotangent,) = torch.autograd.grad(value, z)
-    grads = torch.autograd.grad(z0, list(leaves.values()), cotangent.to(z0.dtype))
+        (cotangent,) = torch.autograd.grad(value, z)
+        # of a number: for a vector's gradient torch would import its symbolic shapes, for a second
+        slope = (z0 * cotangent.to(z0.dtype)).sum()
+    grads = torch.autograd.grad(slope, list(leaves.values()))
     return value.detach(), dict(zip(leaves, grads, strict=True))
 
 
