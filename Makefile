@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 export MALLOC_TRIM_THRESHOLD_ := 100000000000
 export MALLOC_MMAP_THRESHOLD_ := 100000000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# containers often forbid Python to keep what it compiled: here every start would compile torch anew
+unexport PYTHONDONTWRITEBYTECODE
 
 # files in the order of their names: by their number of tests, long ones would come last, alone.
 # Not for the browser's: jobs yield to pages, so that those of one page starve while another is driven
@@ -50,9 +52,11 @@ clean: ## remove the environment and tool caches; cache/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # a stamp is renewed when its requirements change, so that a second `make app` starts at once.
-# Python compiles what it imports, when it first does; pip would compile all of it, for minutes
+# What is imported is compiled here, once; pip would compile all there is, for minutes
 $(VENV)/.runtime-installed: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --no-compile -r requirements.txt
+	@$(BIN)/python -m engine encoders --json >/dev/null
+	@$(BIN)/python -c "import datasets, plotly.graph_objects, streamlit.web.bootstrap"
 	@touch $@
 
 $(VENV)/.develop-installed: requirements-dev.txt $(VENV)/.runtime-installed

@@ -152,9 +152,10 @@ def test_dragging_updates_thirty_times_a_second_and_sends_nothing(page, server, 
         page.wait_for_timeout(400)
         assert len(sent) > frames, "alphas were not sent on release"
         rates.append((after["updates"] - before) / seconds)
-        if rates[-1] >= 30:
+        if rates[-1] < 30:
+            fed.append(_feed(page))  # without the driver's round trip a move
+        if max(rates + fed) >= 30:
             break
-        fed.append(_feed(page))  # without the driver's round trip a move
     assert max(rates + fed) >= 30, (rates, fed)
     assert statistics.median(after["times"][-60:]) < 15
     assert page.errors == []
