@@ -24,19 +24,25 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app" / "server.py"
 LIMIT = 180_000  # ms, on a machine that may be busy
+SERVED = {"TAUSCOPE_JOB_THREADS": "1"}
 STEPS = 120  # some seconds of work: enough to watch, to reload and to restart the server
 
 
-@pytest.fixture
-def world(tmp_path) -> Store:
-    return make_encoder(tmp_path / "cache")
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Store:
+    return make_encoder(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def address(world, server) -> str:
+    """One dashboard for the tests that do not stop theirs."""
+    return server(APP, SERVED | {"TAUSCOPE_CACHE": str(world.home)})
 
 
 @contextmanager
 def serving(world: Store, log: Path):
     """Run a dashboard of its own on this cache, and stop it."""
-    env = {"TAUSCOPE_CACHE": str(world.home), "TAUSCOPE_JOB_THREADS": "1"}
-    process, address = conftest._start(APP, env, log)
+    process, address = conftest._start(APP, SERVED | {"TAUSCOPE_CACHE": str(world.home)}, log)
     try:
         yield address
     finally:
@@ -45,12 +51,14 @@ def serving(world: Store, log: Path):
 
 @pytest.fixture
 def jobs(world):
-    """The jobs of this cache; whatever is still at work at the end is killed."""
+    """The jobs of this cache; at the end they are stopped and deleted, with what they made."""
     found = Jobs(world.home)
     yield found
     for job in found.list():
         if not job.finished:
             found.cancel(job.id, force=True)
+            until(lambda id=job.id: found.get(id).finished)
+        found.delete(job.id, artifacts=True)
 
 
 def field(page, name: str):
@@ -139,8 +147,10 @@ def test_a_fine_tune_outlives_page_and_server_and_is_merged(open_page, world, jo
             assert faults(page) == []
 
 
-def test_cancelled_and_resumed_it_equals_an_uninterrupted_run(open_page, world, jobs, tmp_path):
-    with open_page() as page, serving(world, tmp_path / "log.txt") as address:
+def test_cancelled_and_resumed_it_equals_an_uninterrupted_run(
+    open_page, address, world, jobs, tmp_path
+):
+    with open_page() as page:
         launch(page, address, seed=5, steps=STEPS)
         (job,) = until(jobs.list)
         until(lambda: shown_step(page) > 5)
@@ -163,8 +173,8 @@ def test_cancelled_and_resumed_it_equals_an_uninterrupted_run(open_page, world, 
     assert all(torch.equal(interrupted[name], whole[name]) for name in whole)
 
 
-def test_a_failure_is_shown_and_the_page_fits_a_phone(open_page, world, jobs, tmp_path):
-    with open_page(390, 844, "dark") as page, serving(world, tmp_path / "log.txt") as address:
+def test_a_failure_is_shown_and_the_page_fits_a_phone(open_page, address, jobs):
+    with open_page(390, 844, "dark") as page:
         launch(page, address, seed=1, steps=20, rate=1e9, warmup=0)
         (job,) = until(jobs.list)
         failed = until(lambda: jobs.get(job.id).finished and jobs.get(job.id))
@@ -176,12 +186,12 @@ def test_a_failure_is_shown_and_the_page_fits_a_phone(open_page, world, jobs, tm
         assert faults(page) == []
 
 
-def test_jobs_are_ticked_with_the_mouse_and_the_keyboard(open_page, world, jobs, tmp_path):
+def test_jobs_are_ticked_with_the_mouse_and_the_keyboard(open_page, address, jobs):
     for seed in range(3):
         make_job(jobs, "done", seed=seed, step=20)
     failed = make_job(jobs, "failed", task="letters", step=5, error="no space; free some")
     top, second, third, last = jobs.list()
-    with open_page() as page, serving(world, tmp_path / "log.txt") as address:
+    with open_page() as page:
         page.goto(f"{address}/finetune?job={top.id}", timeout=LIMIT)
         box = row(page, third).get_by_role("checkbox")
         box.wait_for(timeout=LIMIT)

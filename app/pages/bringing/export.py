@@ -8,6 +8,7 @@ from app.compute import catalogue, directions
 from app.figures import style
 from app.pages.bringing import shared
 from app.widgets import choosing
+from app.widgets.rerunning import again
 
 
 def take_over(view: state.MergeView) -> None:
@@ -172,15 +173,16 @@ def parcel(taking: bringing.Taking) -> None:
         st.caption(
             "Written and read back in the background when you press; the download is here then."
         )
-        st.button(
+        # no callback: it would be given the alphas before a field was left
+        if st.button(
             "Prepare",
             type="primary",
             icon=":material/package_2:",
             key=state.OUT_TAKE,
-            on_click=shared.press,
-            args=(state.OUT_ASKED, taking),
             width="stretch",
-        )
+        ):
+            shared.press(state.OUT_ASKED, taking)
+            again()
     else:
         work = bringing.take(taking, choosing.visitor(), times)
         before = st.session_state.get(state.OUT_WORK)
