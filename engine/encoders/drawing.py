@@ -1,7 +1,7 @@
 """How a model's first values come about: drawn from a seed, or not at all."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,6 @@ def first_values(seed: int | None) -> Generator[None]:
         seed: The seed. None: parameters hold whatever memory held, for weights that fill them all;
             drawing them first takes a model of ViT-B/32's size 3 s, building it without 0.1 s.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), nullcontext() if seed is not None else _Undrawn():
         torch.manual_seed(seed or 0)
-        if seed is None:
-            with _Undrawn():
-                yield
-        else:
-            yield
+        yield

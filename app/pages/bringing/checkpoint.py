@@ -10,6 +10,7 @@ from app.figures import checkpoints as figures
 from app.figures import style
 from app.pages.bringing import shared
 from app.widgets import choosing
+from app.widgets.rerunning import again
 
 SOURCES = {"path": "A path on this server", "upload": "Files of mine"}
 MODES = {"file": "As the file says", "nonlinear": "Non-linear", "linear": "Linear"}
@@ -33,23 +34,24 @@ def section() -> None:
     )
     left, right = st.columns([3, 4], gap="large")
     with left:
-        asked, arriving = choose()
-        # no callback: it would be given what was asked before the field was left, or the file came
-        if st.button(
+        asked = choose()
+        shared.ask(
             "Look at it",
+            state.BRING_LOOK,
+            state.BRING_ASKED,
+            asked.light(),
             type="primary",
             icon=":material/search:",
-            key=state.BRING_LOOK,
-            disabled=arriving,
+            # until a file has come
+            disabled=st.session_state[state.BRING_FROM] == "upload" and not asked.uploads,
             width="stretch",
-        ):
-            shared.press(state.BRING_ASKED, asked.light())
+        )
     with right:
         preview(asked)
 
 
-def choose() -> tuple[bringing.Asked, bool]:
-    """Draw the choice of file, encoder, task and mode; return it, and whether files are to come."""
+def choose() -> bringing.Asked:
+    """Draw the choice of file, encoder, task and mode, and return it."""
     source = st.segmented_control(
         "Where it is",
         list(SOURCES),
@@ -98,8 +100,7 @@ def choose() -> tuple[bringing.Asked, bool]:
         persist_state="session",
     )
     known = None if mode == "file" else mode
-    asked = bringing.Asked(path, uploads, encoder, task, known, zeroshot)
-    return asked, source == "upload" and not uploads
+    return bringing.Asked(path, uploads, encoder, task, known, zeroshot)
 
 
 def choose_for() -> tuple[str, str]:
@@ -207,15 +208,16 @@ def imported(asked: bringing.Asked, seen: bringing.Seen) -> None:
     """Draw the button that imports, or what became of it."""
     times = shared.pressed(state.BRING_IMPORTED, asked)
     if times is None:
-        st.button(
+        if shared.ask(
             "Import",
+            state.BRING_IMPORT,
+            state.BRING_IMPORTED,
+            asked.light(),
             type="primary",
             icon=":material/add:",
-            key=state.BRING_IMPORT,
-            on_click=shared.press,
-            args=(state.BRING_IMPORTED, asked.light()),
             width="stretch",
-        )
+        ):
+            again()
         return
     with widgets.engine_errors():
         kept = shared.waited(bringing.bring_in(asked, seen, choosing.visitor(), times))

@@ -173,15 +173,15 @@ def parcel(taking: bringing.Taking) -> None:
         st.caption(
             "Written and read back in the background when you press; the download is here then."
         )
-        # no callback: it would be given the alphas before a field was left
-        if st.button(
+        if shared.ask(
             "Prepare",
+            state.OUT_TAKE,
+            state.OUT_ASKED,
+            taking,
             type="primary",
             icon=":material/package_2:",
-            key=state.OUT_TAKE,
             width="stretch",
         ):
-            shared.press(state.OUT_ASKED, taking)
             again()
     else:
         work = bringing.take(taking, choosing.visitor(), times)

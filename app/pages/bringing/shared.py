@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import streamlit as st
 
@@ -10,11 +11,28 @@ from app.compute.background import Work, follow
 from app.widgets.rerunning import again
 
 
-def press(key: str, asked: object) -> None:
-    """Note what a button was pressed for, and that it was pressed once more."""
+def ask(label: str, key: str, into: str, asked: object, **look: Any) -> bool:
+    """Draw a button that notes what it is pressed for, and that it was pressed once more.
+
+    No callback does it: that would be given what the run before drew, not what a field just left
+    says, nor a file that has come since.
+
+    Args:
+        label: On the button.
+        key: Of the button.
+        into: Key of the session that :func:`pressed` is asked about.
+        asked: What it is pressed for.
+        look: What else ``st.button`` takes.
+
+    Returns:
+        Whether it was pressed just now; where it then gives way to something, run the page again.
+    """
+    if not st.button(label, key=key, **look):
+        return False
     times = st.session_state.get(state.BRING_TIMES, 0) + 1
     st.session_state[state.BRING_TIMES] = times
-    st.session_state[key] = (asked, times)
+    st.session_state[into] = (asked, times)
+    return True
 
 
 def pressed(key: str, asked: object) -> int | None:

@@ -35,15 +35,15 @@ def section() -> None:
             "the hub.",
             persist_state="session",
         ).strip()
-        # no callback: it would be given what the field held before it was left
-        if st.button(
+        shared.ask(
             "Look at it",
+            state.BRING_DATA_LOOK,
+            state.BRING_DATA_ASKED,
+            reference or " ",
             type="primary",
             icon=":material/search:",
-            key=state.BRING_DATA_LOOK,
             width="stretch",
-        ):
-            shared.press(state.BRING_DATA_ASKED, reference or " ")
+        )
         brought()
     with right, st.container(border=True, key="bring_task"):
         preview(reference)
@@ -220,12 +220,12 @@ def brought() -> None:
         names = catalogue.encoder_names()
         with st.container(horizontal=True, vertical_alignment="bottom"):
             encoder = st.selectbox("Decode for", names, key="bring_decode_for", width=200)
-            st.button(
+            shared.ask(
                 "Decode now",
+                state.BRING_DECODE,
+                state.BRING_DECODED,
+                (chosen, encoder),
                 icon=":material/photo_size_select_small:",
-                key=state.BRING_DECODE,
-                on_click=shared.press,
-                args=(state.BRING_DECODED, (chosen, encoder)),
                 disabled=encoder is None,
                 help="At this encoder's size, in the background, once and for all pages. Pages do "
                 "it by themselves when they first need the images.",
